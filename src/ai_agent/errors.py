@@ -1,0 +1,46 @@
+"""What can go wrong, each with the HTTP answer it becomes; `main` turns them into responses."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class ConfigurationError(ValueError):
+    """A setting that the service cannot start with; its text is one sentence for the operator."""
+
+
+class ServiceError(Exception):
+    """The base of every error that is an answer: `{"detail": detail}` with its status and headers."""
+
+    status_code: ClassVar[int]
+    detail: ClassVar[str]
+    headers: ClassVar[Mapping[str, str]] = {}
+
+
+class NotAuthenticated(ServiceError):
+    status_code = 401
+    detail = "Not authenticated: send 'Authorization: Bearer <token>' with the token of a current session."
+    headers = {"WWW-Authenticate": "Bearer"}
+
+
+class ConversationNotFound(ServiceError):
+    status_code = 404
+    detail = "Conversation not found."
+
+
+class DatabaseUnavailable(ServiceError):
+    """The database did not do the work in time; nothing was lost that had been acknowledged."""
+
+    status_code = 503
+    detail = "The database is not available at the moment; try again shortly."
+    headers = {"Retry-After": "2"}
+
+
+class NotMigrated(ServiceError):
+    status_code = 503
+    detail = "The database is not at the migration that this release needs: run 'alembic upgrade head'."
+    headers = {"Retry-After": "2"}
+
+
+class InvalidCursor(ServiceError):
+    status_code = 422
+    detail = "The cursor does not belong to this list; start again without one."
