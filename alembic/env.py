@@ -1,0 +1,79 @@
+"""Run the migrations, over the same DATABASE_URL and the same TLS as the service."""
+
+import asyncio
+import logging
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlmodel import SQLModel
+
+from ai_agent.config import load_settings
+from ai_agent.database import models  # noqa: F401  # Importing it fills the metadata.
+from ai_agent.database.connection import UNPREPARED, connect_arguments
+from ai_agent.errors import ConfigurationError
+
+# Any number will do, as long as every replica that starts at the same time asks for the same one.
+MIGRATION_LOCK = 7_202_611_22
+
+
+def ours(name: str | None, kind: str, parents: object) -> bool:
+    """Keep better-auth's tables, and all others, from being reflected."""
+    return kind != "table" or name in SQLModel.metadata.tables
+
+
+def migrate(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=SQLModel.metadata, include_name=ours)
+    with context.begin_transaction():
+        # A lock of the transaction: poolers in transaction mode hand a session's lock to two at once.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        # A migration that cannot have its table soon gives up, before the requests behind it pile up.
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+        context.run_migrations()
+
+
+async def migrate_online(database_url: str) -> None:
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        connect_args={**connect_arguments(database_url), **UNPREPARED, "timeout": 10},
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(migrate)
+    except (OSError, TimeoutError, DBAPIError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise CommandError(f"The database that DATABASE_URL names cannot be migrated: {cause}") from error
+    finally:
+        await engine.dispose()
+
+
+def database_url() -> str:
+    given: str | None = context.config.attributes.get("database_url")
+    return given or load_settings().database_url.get_secret_value()
+
+
+def say_what_is_run() -> None:
+    console = logging.StreamHandler()
+    console.addFilter(lambda record: record.getMessage().startswith("Running"))
+    logger = logging.getLogger("alembic.runtime.migration")
+    logger.addHandler(console)
+    logger.setLevel(logging.INFO)
+
+
+if context.config.cmd_opts is not None:  # Only when called from the command line.
+    say_what_is_run()
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", target_metadata=SQLModel.metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    try:
+        asyncio.run(migrate_online(database_url()))
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from None

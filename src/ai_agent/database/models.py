@@ -1,0 +1,75 @@
+"""The tables: two of this service, and better-auth's sessions, which it only reads."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    String,
+    Text,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+Role = Literal["user", "assistant", "tool"]
+
+SQLModel.metadata.naming_convention = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+}
+
+
+class Conversation(SQLModel, table=True):
+    __tablename__ = "conversations"
+    __table_args__ = (
+        Index(None, "user_id", "updated_at", "id"),  # The list, read backwards.
+        Index(None, "created_at"),  # Retention by age.
+    )
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(), primary_key=True))
+    user_id: str = Field(sa_column=Column(Text, nullable=False))
+    title: str | None = Field(sa_column=Column(String(200)))
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+    updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+
+
+class Message(SQLModel, table=True):
+    __tablename__ = "messages"
+    __table_args__ = (
+        CheckConstraint("role IN ('user', 'assistant', 'tool')", name="role"),
+        Index(None, "conversation_id", "created_at", "id"),  # A page of history, read backwards.
+    )
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(), primary_key=True))
+    conversation_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False)
+    )
+    role: Role = Field(sa_column=Column(String(20), nullable=False))
+    content: str = Field(sa_column=Column(Text, nullable=False))
+    # SQLModel keeps the attribute name `metadata` for itself; the column and the JSON field have it.
+    details: dict[str, Any] | None = Field(sa_column=Column("metadata", JSONB(none_as_null=True)))
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+
+
+class BetterAuth(SQLModel, registry=registry()):
+    """The base of better-auth's tables: with metadata of their own, Alembic never sees them."""
+
+
+class UserSession(BetterAuth, table=True):
+    """A user's signed-in session, read only; ids may be text, uuid or integer columns."""
+
+    __tablename__ = "user_sessions"
+
+    token: str = Field(sa_column=Column(Text, primary_key=True))
+    user_id: str = Field(sa_column=Column("userId", Text))
+    expires_at: datetime = Field(sa_column=Column("expiresAt", DateTime(timezone=True)))

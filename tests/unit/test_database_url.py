@@ -1,0 +1,72 @@
+import ssl
+from urllib.parse import urlsplit
+
+import pytest
+
+from ai_agent.database.connection import connect_arguments
+from ai_agent.errors import ConfigurationError
+
+DSN = {
+    "postgres": ("postgres://ada:pw@db/app", "postgresql://ada:pw@db/app"),
+    "postgresql": ("postgresql://ada:pw@db:5433/app", "postgresql://ada:pw@db:5433/app"),
+    "SQLAlchemy's scheme": ("postgresql+asyncpg://ada:pw@db/app", "postgresql://ada:pw@db/app"),
+    "percent-encoded password": ("postgres://ada:p%40%2F%25%3A@db/app", "postgresql://ada:p%40%2F%25%3A@db/app"),
+    "white space around": (" postgres://db/app\n", "postgresql://db/app"),
+    "Neon": (
+        "postgresql://ada:pw@ep-a.eu.aws.neon.tech/app?sslmode=require&channel_binding=require",
+        "postgresql://ada:pw@ep-a.eu.aws.neon.tech/app?sslmode=require",
+    ),
+    "channel binding alone still means TLS": (
+        "postgres://db/app?channel_binding=require",
+        "postgresql://db/app?sslmode=require",
+    ),
+    "asyncpg's ssl": ("postgresql+asyncpg://db/app?ssl=require", "postgresql://db/app?sslmode=require"),
+    "Prisma": ("postgresql://db/app?schema=public&pgbouncer=true&connection_limit=1", "postgresql://db/app"),
+    "a server's setting": ("postgres://db/app?options=endpoint%3Dep-a", "postgresql://db/app?options=endpoint%3Dep-a"),
+}
+
+UNUSABLE = {
+    "another database": ("mysql://db/app", "must begin with postgresql://"),
+    "no scheme": ("db/app", "must begin with postgresql://"),
+    "a port that is no number": ("postgres://db:port/app", "cannot be read as a URL"),
+    "unknown mode": ("postgres://db/app?sslmode=strict", "unknown sslmode"),
+    "empty mode": ("postgres://db/app?sslmode=", "unknown sslmode"),
+    "missing certificate": ("postgres://db/app?sslmode=verify-full&sslrootcert=/no/such/file", "certificate"),
+}
+
+
+@pytest.mark.parametrize(("pasted", "dsn"), DSN.values(), ids=DSN.keys())
+def test_a_pasted_url_becomes_one_that_asyncpg_reads(pasted: str, dsn: str) -> None:
+    assert connect_arguments(pasted)["dsn"] == dsn
+
+
+@pytest.mark.parametrize(("pasted", "why"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_an_unusable_url_is_refused_with_the_reason_and_without_itself(pasted: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why) as error:
+        connect_arguments(pasted.replace("://", "://ada:secret-word@"))
+
+    assert "DATABASE_URL" in str(error.value)
+    assert "secret-word" not in str(error.value)
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
+def test_asyncpg_is_left_to_carry_out_the_modes_that_verify_nothing(mode: str) -> None:
+    arguments = connect_arguments(f"postgres://db/app?sslmode={mode}")
+
+    assert urlsplit(arguments["dsn"]).query == f"sslmode={mode}"
+    assert "ssl" not in arguments
+
+
+@pytest.mark.parametrize(("mode", "check_hostname"), [("verify-ca", False), ("verify-full", True)])
+def test_the_verifying_modes_verify_against_the_systems_certificates(mode: str, check_hostname: bool) -> None:
+    context = connect_arguments(f"postgres://db/app?sslmode={mode}")["ssl"]
+
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname is check_hostname
+
+
+def test_sessions_are_in_utc_and_carry_the_services_name() -> None:
+    assert connect_arguments("postgres://db/app")["server_settings"] == {
+        "timezone": "UTC",
+        "application_name": "ai-agent",
+    }
