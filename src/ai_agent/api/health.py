@@ -1,0 +1,35 @@
+"""Liveness and readiness, for operators and their load balancers."""
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from ai_agent.api.responses import describe
+from ai_agent.database.connection import open_session
+from ai_agent.errors import NotMigrated
+from ai_agent.services import readiness
+
+router = APIRouter(tags=["health"])
+
+
+class HealthResponse(BaseModel):
+    status: str
+    service: str
+
+
+@router.get("/health", operation_id="getHealth", summary="Is the process alive?")
+async def get_health() -> HealthResponse:
+    """Answers as long as the process does. It never asks the database, so an outage restarts nothing."""
+    return HealthResponse(status="healthy", service="ai-agent")
+
+
+@router.get(
+    "/health/ready",
+    operation_id="getReadiness",
+    summary="Can the service do its work?",
+    responses=describe(NotMigrated, "The database does not answer, or is not migrated; the text says which."),
+)
+async def get_readiness(request: Request) -> HealthResponse:
+    """Asks the database whether it answers and has the migrations of this release."""
+    async with open_session(request.app.state.engine, request.app.state.settings.database_timeout) as session:
+        await readiness.check(session)
+    return HealthResponse(status="ready", service="ai-agent")

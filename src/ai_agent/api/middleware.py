@@ -1,0 +1,96 @@
+"""What happens around every request: its id, its log line, the limit of its body, and the answer of last resort."""
+
+import logging
+import re
+import time
+from uuid import uuid4
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ai_agent import logs
+
+MAX_BODY_BYTES = 1024 * 1024
+
+logger = logging.getLogger(__name__)
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class RequestLog:
+    """Gives each request an id, logs it in one line, and turns an unexpected error into a JSON 500.
+
+    The 500 is made here rather than by Starlette, whose own is sent outside of all middleware: without the id and,
+    as this stands inside the CORS middleware, without the headers that let a browser's script read it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else uuid4().hex
+        logs.request_id.set(request_id)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], _route(scope))
+            if status:  # The answer has begun, so the connection has to be cut for the client to notice.
+                raise
+            response = JSONResponse({"detail": "Internal server error."}, status_code=500)
+            await response(scope, receive, send_with_id)
+        finally:
+            _log(scope, status, time.perf_counter() - started)
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    level = logging.INFO if scope["path"].startswith("/api/") else logging.DEBUG
+    logger.log(level, "%s %s %d %.1f ms", scope["method"], _route(scope), status, seconds * 1000)
+
+
+def _route(scope: Scope) -> str:
+    """The route's template; a path that matches none stays out of the log, as it may hold anything."""
+    route = scope.get("route")
+    return route.path if route is not None else "(no route)"
+
+
+class BodyLimit:
+    """Refuses a request body beyond MAX_BODY_BYTES, declared or not, as soon as the handler reads it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        too_large = declared.isdecimal() and int(declared) > MAX_BODY_BYTES
+        size = 0
+
+        async def receive_within_limit() -> Message:
+            nonlocal size
+            if too_large:
+                raise HTTPException(413, "The request body is larger than 1 MiB.")
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY_BYTES:
+                raise HTTPException(413, "The request body is larger than 1 MiB.")
+            return message
+
+        await self.app(scope, receive_within_limit, send)

@@ -1,0 +1,63 @@
+"""The errors of the API as OpenAPI shows them, each with the body that is really sent."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from ai_agent.errors import (
+    ConversationNotFound,
+    DatabaseUnavailable,
+    NotAuthenticated,
+    ServiceError,
+)
+
+
+class ErrorResponse(BaseModel):
+    """Why the request was refused, for a person to read."""
+
+    detail: str
+
+
+class FieldProblem(BaseModel):
+    """One thing wrong with the request; what was sent is never repeated."""
+
+    loc: list[str | int] = Field(description="Where: `body`, `query`, `path` or `header`, then the field.")
+    msg: str
+    type: str
+
+
+class ValidationErrorResponse(BaseModel):
+    """What is wrong with each field, or one sentence about the request as a whole."""
+
+    detail: list[FieldProblem] | str
+
+
+def describe(error: type[ServiceError], meaning: str) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entry of one error, its headers included."""
+    return {
+        error.status_code: {
+            "model": ErrorResponse,
+            "description": meaning,
+            "headers": {
+                name: {"schema": {"type": "string", "example": value}} for name, value in error.headers.items()
+            },
+            "content": {"application/json": {"example": {"detail": error.detail}}},
+        }
+    }
+
+
+def invalid(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entry of a 422 with one example of `detail`'s entries."""
+    return {
+        422: {
+            "model": ValidationErrorResponse,
+            "description": "The request is not valid, and nothing was stored.",
+            "content": {"application/json": {"example": {"detail": [example]}}},
+        }
+    }
+
+
+SIGNED_IN = describe(NotAuthenticated, "The token is missing, malformed, unknown, expired or signed out.") | describe(
+    DatabaseUnavailable, "The database is unreachable or busy. Wait for `Retry-After` seconds and try again."
+)
+OWNED = describe(ConversationNotFound, "There is no such conversation, or it is somebody else's.")

@@ -1,0 +1,79 @@
+"""The application: settings in, routers, middleware and error answers put together."""
+
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+
+from ai_agent import logs
+from ai_agent.api import chat, health, history
+from ai_agent.api.middleware import BodyLimit, RequestLog
+from ai_agent.config import Settings, load_settings
+from ai_agent.database.connection import create_engine
+from ai_agent.errors import ConfigurationError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """
+Keeps people's conversations. Sign in with better-auth, send each message to `POST /api/chat`, and read everything back
+from `/api/conversations`, on any device.
+
+**Authorize** with the token that better-auth handed out, then *Try it out*. Every error is `{"detail": ...}`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service with these settings; raises ConfigurationError for a DATABASE_URL that cannot be used."""
+    app = FastAPI(title="ai-agent", version="0.1.0", description=DESCRIPTION, lifespan=_lifespan, redoc_url=None)
+    app.state.settings = settings
+    app.state.engine = create_engine(settings)
+    app.include_router(chat.router)
+    app.include_router(history.router)
+    app.include_router(health.router)
+    app.exception_handler(ServiceError)(_answer_service_error)
+    app.exception_handler(RequestValidationError)(_answer_invalid_request)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RequestLog)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["Link", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed", "X-Request-ID"],
+    )
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    logs.configure(app.state.settings.log_level)
+    yield
+    await app.state.engine.dispose()
+
+
+async def _answer_service_error(_: Request, error: ServiceError) -> JSONResponse:
+    if error.status_code >= 500:
+        logger.error("%s: %s", type(error).__name__, error.__cause__ or error.detail)
+    return JSONResponse({"detail": error.detail}, error.status_code, dict(error.headers))
+
+
+async def _answer_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+    """FastAPI's own answer repeats the input, which may be secret, and cannot be JSON when it holds NaN."""
+    problems = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in error.errors()]
+    return JSONResponse({"detail": problems}, 422)
+
+
+def __getattr__(name: str) -> object:
+    """`ai_agent.main:app`, made when a server asks for it: importing this module reads no environment."""
+    if name != "app":
+        raise AttributeError(name)
+    try:
+        return globals().setdefault("app", create_app(load_settings()))
+    except ConfigurationError as error:
+        sys.stderr.write(f"ai-agent cannot start: {error}\n")
+        sys.exit(3)  # uvicorn's own code for a start that failed: with several workers it stops retrying.

@@ -1,0 +1,220 @@
+"""`ai-agent` as a person starts it: a real process in an empty folder, with the PostgreSQL that it brings up."""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from ai_agent.local_postgres import run_postgres
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
+
+AI_AGENT = (str(Path(sys.executable).with_name("ai-agent")), "--port", "0")
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start `ai-agent` in the test's folder, with the environment given, and wait for its page in `output`."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(**environment: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "output").open("w") as output:
+            process = subprocess.Popen(
+                AI_AGENT, cwd=tmp_path, env=ENVIRONMENT | environment, stdout=output, stderr=output
+            )
+        started.append(process)
+        wait_until(lambda: "Ctrl-C stops" in page(tmp_path) or process.poll() is not None)
+        assert process.returncode is None, page(tmp_path)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "not within 30 seconds"
+        time.sleep(0.02)
+
+
+def page(folder: Path) -> str:
+    return (folder / "output").read_text()
+
+
+def api(folder: Path) -> httpx.Client:
+    """A client signed in with the address and the token on the printed page."""
+    found = re.search(r"(http://\S+)/docs\s+Token:\s+(\w{32})\s", page(folder))
+    assert found, page(folder)
+    return httpx.Client(base_url=found[1], headers={"Authorization": f"Bearer {found[2]}"})
+
+
+def fail(folder: Path, *arguments: str, **environment: str) -> str:
+    """Run `ai-agent` to its end, which must be an error, and return what it said."""
+    command = [*AI_AGENT, *arguments]
+    ended = subprocess.run(
+        command, check=False, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=30
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    return ended.stderr
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_printed_curl_command_stores_a_first_message(start: Start, tmp_path: Path) -> None:
+    start()
+    curl = "curl" + page(tmp_path).partition("\ncurl")[2].partition("\n\n")[0]
+
+    answer = subprocess.run(["sh", "-c", curl], check=True, capture_output=True, text=True, timeout=30)
+
+    assert '"assistant_message":"Echo: Hello"' in answer.stdout
+    with api(tmp_path) as client:
+        assert len(client.get("/api/conversations").json()) == 1
+
+
+def test_the_next_start_finds_the_same_token_and_conversations(start: Start, tmp_path: Path) -> None:
+    first = start()
+    with api(tmp_path) as client:
+        client.post("/api/chat", json={"message": "Hello"})
+        conversations = client.get("/api/conversations").json()
+        token = client.headers["Authorization"]
+    first.terminate()
+    first.wait(timeout=20)
+
+    start()
+
+    with api(tmp_path) as client:
+        assert client.headers["Authorization"] == token
+        assert client.get("/api/conversations").json() == conversations
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_the_service_and_its_postgres(start: Start, tmp_path: Path, number: signal.Signals) -> None:
+    process = start()
+
+    process.send_signal(number)
+
+    assert process.wait(timeout=10) in {130, 143}
+    assert "Traceback" not in page(tmp_path)
+    assert_no_postgres(tmp_path)
+
+
+def test_an_impatient_second_ctrl_c_still_ends_in_order(start: Start, tmp_path: Path) -> None:
+    process = start()
+
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(timeout=10) == 130
+    assert "Traceback" not in page(tmp_path)
+    assert_no_postgres(tmp_path)
+
+
+def assert_no_postgres(folder: Path) -> None:
+    """PostgreSQL removes its pid file as the last thing it does; a process id would still be seen as a zombie."""
+    wait_until(lambda: not (folder / ".trial/data/postmaster.pid").exists())
+    log = (folder / ".trial/postgres.log").read_text()
+    assert "database system is shut down" in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a server with the process that started it")
+def test_a_killed_service_takes_its_postgres_along(start: Start, tmp_path: Path) -> None:
+    start().kill()
+
+    assert_no_postgres(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a server with the process that started it")
+def test_a_start_right_after_a_kill_finds_the_data(start: Start, tmp_path: Path) -> None:
+    start().kill()
+
+    start()
+
+    with api(tmp_path) as client:
+        assert client.get("/api/conversations").json() == []
+
+
+def test_an_interrupted_first_start_is_made_good(start: Start, tmp_path: Path) -> None:
+    unfinished = tmp_path / ".trial/data.unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "PG_VERSION").write_text("18\n")
+
+    start()
+
+    with api(tmp_path) as client:
+        assert client.get("/api/conversations").json() == []
+
+
+def test_a_second_trial_on_the_same_data_is_refused(start: Start, tmp_path: Path) -> None:
+    start()
+
+    assert fail(tmp_path) == (
+        f"ai-agent: another trial is running with the data in {tmp_path}/.trial: stop it, or start this one elsewhere\n"
+    )
+
+
+def test_a_port_in_use_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        said = fail(tmp_path, "--port", str(port))
+
+    assert said.startswith(f"ai-agent: cannot listen on 127.0.0.1 port {port}, choose another with --port: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / ".trial").exists()
+
+
+def test_a_missing_postgres_is_one_sentence(tmp_path: Path) -> None:
+    said = fail(tmp_path, POSTGRES_BIN=str(tmp_path))
+
+    assert said.startswith(f"ai-agent: no PostgreSQL in {tmp_path}: run `uv sync`,")
+    assert said.count("\n") == 1
+
+
+def test_data_of_another_postgres_version_is_one_sentence(start: Start, tmp_path: Path) -> None:
+    process = start()
+    process.terminate()
+    process.wait(timeout=20)
+    (tmp_path / ".trial/data/PG_VERSION").write_text("9.6\n")
+
+    said = fail(tmp_path)
+
+    assert "The data directory was initialized by PostgreSQL version 9.6, which is not compatible with" in said
+    assert said.count("\n") == 1
+
+
+def test_an_unreachable_database_is_one_sentence_without_the_password(tmp_path: Path) -> None:
+    said = fail(tmp_path, DATABASE_URL="postgresql://someone:secret@127.0.0.1:1/nothing")
+
+    assert said.startswith("ai-agent: The database that DATABASE_URL names cannot be migrated: ")
+    assert said.count("\n") == 1
+    assert "secret" not in said
+
+
+async def test_a_database_of_ones_own_is_migrated_and_nothing_else(start: Start, tmp_path: Path) -> None:
+    with run_postgres(tmp_path / "postgres", "fsync=off") as url:
+        (tmp_path / ".env").write_text(f"DATABASE_URL={url}\n")
+        start().terminate()
+        connection = await asyncpg.connect(url)
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        await connection.close()
+
+    tables = {row["tablename"] for row in rows}
+    assert "conversations" in tables
+    assert tables.isdisjoint({"user", "user_sessions"})
+    assert "Token" not in page(tmp_path)
+    assert not (tmp_path / ".trial").exists()
