@@ -5,7 +5,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from ai_agent.config import Settings
 from ai_agent.local_postgres import run_postgres
 from ai_agent.main import create_app
+from tests.service import Service, run_service
 
 PROJECT = Path(__file__).parent.parent
 
@@ -42,6 +43,7 @@ type Headers = dict[str, str]
 type SignIn = Callable[..., Awaitable[Headers]]
 type Chat = Callable[..., Awaitable[dict[str, Any]]]
 type NewDatabase = Callable[..., Awaitable[str]]
+type StartService = Callable[..., Service]
 
 
 @pytest.fixture(scope="session")
@@ -176,3 +178,22 @@ def chat(client: httpx.AsyncClient) -> Chat:
         return answer
 
     return chat
+
+
+@pytest.fixture
+def start_service(database_url: str, tmp_path: Path) -> Iterator[StartService]:
+    """Start the service as a process of its own, on the test's database unless told otherwise."""
+    with ExitStack() as services:
+
+        def start(*arguments: str, **environment: str) -> Service:
+            settings = {"DATABASE_URL": database_url, **environment}
+            return services.enter_context(run_service(tmp_path, *arguments, **settings))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def service_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One service for all tests that only need its address."""
+    with run_service(tmp_path_factory.mktemp("service"), DATABASE_URL=database_url) as service:
+        yield service.url

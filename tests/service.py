@@ -1,0 +1,62 @@
+"""The service as its own process under uvicorn, as it runs in production."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+
+class Service(NamedTuple):
+    """A running service: its address, its process, and the file that its output goes to."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@contextmanager
+def run_service(folder: Path, *arguments: str, ready: str = "/health", **environment: str) -> Iterator[Service]:
+    """Serve with only these settings, from the moment that the path `ready` is answered until the block ends.
+
+    `arguments` are uvicorn's own, such as `--workers=2`. At the end the process gets SIGTERM, if it still runs.
+    """
+    log = folder / f"service-{time.monotonic_ns()}.log"
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener, log.open("w") as output:
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "ai_agent.main:app", f"--fd={listener.fileno()}", *arguments],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], **environment},
+            stdout=output,
+            stderr=output,
+            pass_fds=[listener.fileno()],
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_answered(process, url + ready, log)
+        yield Service(url, process, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def _wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(url, timeout=1).status_code < 500:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"not ready within 30 seconds: {log.read_text()}")
