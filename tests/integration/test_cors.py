@@ -1,0 +1,67 @@
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.conftest import SignIn, client_of, make_settings, running
+
+FRONT_END = "https://app.example.com"
+
+
+@pytest.fixture
+async def client(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    settings = make_settings(database_url=database_url, cors_origins=f"{FRONT_END}/, http://localhost:3000")
+    async with running(settings) as app, client_of(app, headers={"Origin": FRONT_END}) as client:
+        yield client
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
+async def test_a_preflight_allows_the_methods_and_headers_of_the_api(method: str, client: httpx.AsyncClient) -> None:
+    asked = "authorization,content-type,idempotency-key,x-timezone,x-request-id"
+
+    response = await client.options(
+        "/api/chat", headers={"Access-Control-Request-Method": method, "Access-Control-Request-Headers": asked}
+    )
+
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == FRONT_END
+    assert method in response.headers["Access-Control-Allow-Methods"]
+    assert response.headers["Access-Control-Allow-Headers"] == asked
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/api/conversations", 200), ("GET", "/api/conversations/1", 404), ("GET", "/api/conversations/x", 422)],
+)
+async def test_a_listed_origin_may_read_answers_and_errors(
+    method: str, path: str, status: int, client: httpx.AsyncClient, sign_in: SignIn
+) -> None:
+    response = await client.request(method, path, headers=await sign_in())
+
+    exposed = {name.strip() for name in response.headers["Access-Control-Expose-Headers"].split(",")}
+    assert response.status_code == status
+    assert response.headers["Access-Control-Allow-Origin"] == FRONT_END
+    assert exposed == {"Link", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed", "X-Request-ID"}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/api/conversations", 401), ("/nowhere", 404), ("/health", 200)])
+async def test_answers_from_outside_the_routers_can_be_read_too(
+    path: str, status: int, client: httpx.AsyncClient
+) -> None:
+    response = await client.get(path)
+
+    assert response.status_code == status
+    assert response.headers["Access-Control-Allow-Origin"] == FRONT_END
+
+
+async def test_another_origin_may_read_nothing(client: httpx.AsyncClient) -> None:
+    response = await client.get("/api/conversations", headers={"Origin": "https://evil.example"})
+
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_without_the_setting_no_origin_may_read_anything(database_url: str) -> None:
+    async with running(make_settings(database_url=database_url)) as app, client_of(app) as client:
+        response = await client.get("/health", headers={"Origin": FRONT_END})
+
+    assert "Access-Control-Allow-Origin" not in response.headers

@@ -1,0 +1,88 @@
+import asyncpg
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from ai_agent.services.readiness import REQUIRED_REVISION
+from tests.conftest import PROJECT, USER_SESSIONS, NewDatabase, alembic
+
+COLUMNS = """
+    SELECT column_name, data_type, character_maximum_length, is_nullable, is_identity
+    FROM information_schema.columns WHERE table_name = $1 ORDER BY ordinal_position
+"""
+INDEXES = "SELECT regexp_replace(indexdef, '.* USING ', '') FROM pg_indexes WHERE tablename = $1 ORDER BY 1"
+CHECKS = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = $1::regclass AND contype IN ('c', 'f')"
+
+
+async def describe(connection: asyncpg.Connection, table: str) -> tuple[list[tuple[object, ...]], list[str]]:
+    columns = [tuple(row) for row in await connection.fetch(COLUMNS, table)]
+    return columns, [row[0] for row in await connection.fetch(INDEXES, table)]
+
+
+async def test_conversations_have_the_published_columns_and_indexes(database: asyncpg.Connection) -> None:
+    columns, indexes = await describe(database, "conversations")
+
+    assert columns == [
+        ("id", "bigint", None, "NO", "YES"),
+        ("user_id", "text", None, "NO", "NO"),
+        ("title", "character varying", 200, "YES", "NO"),
+        ("created_at", "timestamp with time zone", None, "NO", "NO"),
+        ("updated_at", "timestamp with time zone", None, "NO", "NO"),
+    ]
+    assert indexes == ["btree (created_at)", "btree (id)", "btree (user_id, updated_at, id)"]
+
+
+async def test_messages_have_the_published_columns_and_constraints(database: asyncpg.Connection) -> None:
+    columns, indexes = await describe(database, "messages")
+    constraints = [row[0] for row in await database.fetch(CHECKS, "messages")]
+
+    assert columns == [
+        ("id", "bigint", None, "NO", "YES"),
+        ("conversation_id", "bigint", None, "NO", "NO"),
+        ("role", "character varying", 20, "NO", "NO"),
+        ("content", "text", None, "NO", "NO"),
+        ("metadata", "jsonb", None, "YES", "NO"),
+        ("created_at", "timestamp with time zone", None, "NO", "NO"),
+    ]
+    assert indexes == ["btree (conversation_id, created_at, id)", "btree (id)"]
+    assert "FOREIGN KEY (conversation_id) REFERENCES conversations(id) ON DELETE CASCADE" in constraints
+    assert any("'user'" in check and "'assistant'" in check and "'tool'" in check for check in constraints)
+
+
+async def test_better_auths_tables_survive_every_migration_and_are_invisible_to_autogenerate(
+    new_database: NewDatabase,
+) -> None:
+    url = await new_database(USER_SESSIONS, 'CREATE TABLE "user" (id text PRIMARY KEY)')
+    connection = await asyncpg.connect(url)
+    before = await describe(connection, "user_sessions")
+
+    for arguments in (["upgrade", "head"], ["check"], ["downgrade", "base"], ["upgrade", "head"]):
+        ended = alembic(url, *arguments)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+    assert await describe(connection, "user_sessions") == before
+    await connection.close()
+
+
+async def test_downgrading_to_base_leaves_nothing_of_ours(new_database: NewDatabase) -> None:
+    url = await new_database(USER_SESSIONS)
+    alembic(url, "upgrade", "head")
+
+    alembic(url, "downgrade", "base")
+
+    connection = await asyncpg.connect(url)
+    tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    await connection.close()
+    assert [row[0] for row in tables] == ["alembic_version", "user_sessions"]
+
+
+def test_readiness_asks_for_the_newest_migration() -> None:
+    assert ScriptDirectory.from_config(Config(PROJECT / "alembic.ini")).get_current_head() == REQUIRED_REVISION
+
+
+def test_a_failure_to_migrate_is_one_sentence_without_the_password() -> None:
+    ended = alembic("postgresql://ada:secret-word@127.0.0.1:1/none", "upgrade", "head")
+
+    assert ended.returncode != 0
+    assert "The database that DATABASE_URL names cannot be migrated: " in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "secret-word" not in ended.stdout + ended.stderr
