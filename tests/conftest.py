@@ -107,7 +107,7 @@ async def database_url(new_database: NewDatabase) -> str:
 async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection of the test's own, to look at what is really stored; every table is empty."""
     connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE conversations, messages, user_sessions")
+    await connection.execute("TRUNCATE conversations, messages, idempotency_keys, user_sessions")
     yield connection
     await connection.close()
 

@@ -41,6 +41,11 @@ class NotMigrated(ServiceError):
     headers = {"Retry-After": "2"}
 
 
+class IdempotencyKeyReused(ServiceError):
+    status_code = 422
+    detail = "This Idempotency-Key was sent before with another body: use a new key for a new message."
+
+
 class InvalidCursor(ServiceError):
     status_code = 422
     detail = "The cursor does not belong to this list; start again without one."

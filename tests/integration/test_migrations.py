@@ -48,6 +48,21 @@ async def test_messages_have_the_published_columns_and_constraints(database: asy
     assert any("'user'" in check and "'assistant'" in check and "'tool'" in check for check in constraints)
 
 
+async def test_idempotency_keys_are_the_users_own_and_go_with_the_conversation(database: asyncpg.Connection) -> None:
+    columns, indexes = await describe(database, "idempotency_keys")
+    constraints = [row[0] for row in await database.fetch(CHECKS, "idempotency_keys")]
+
+    assert columns == [
+        ("user_id", "text", None, "NO", "NO"),
+        ("key", "character varying", 255, "NO", "NO"),
+        ("fingerprint", "bytea", None, "NO", "NO"),
+        ("conversation_id", "bigint", None, "NO", "NO"),
+        ("created_at", "timestamp with time zone", None, "NO", "NO"),
+    ]
+    assert indexes == ["btree (conversation_id)", "btree (created_at)", "btree (user_id, key)"]
+    assert constraints == ["FOREIGN KEY (conversation_id) REFERENCES conversations(id) ON DELETE CASCADE"]
+
+
 async def test_better_auths_tables_survive_every_migration_and_are_invisible_to_autogenerate(
     new_database: NewDatabase,
 ) -> None:

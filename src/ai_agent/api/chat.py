@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ai_agent.api.deps import CurrentCaller
@@ -26,6 +26,18 @@ def check_storable(value: str) -> str:
     return value
 
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]+$",
+        description="A string of your choice, new for each message, that makes a retry safe.",
+        examples=["0f8e5d0c-6c0f-4f0e-9a53-5d7a4b8f7c21"],
+    ),
+]
+
+
 class ChatRequest(BaseModel):
     """A message, and the conversation that it goes on with."""
 
@@ -45,6 +57,12 @@ class ChatRequest(BaseModel):
     )
 
 
+REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "`true` when an earlier request with the same key had stored the turn.",
+        "schema": {"type": "string"},
+    }
+}
 EXAMPLE = {
     "conversation_id": 42,
     "user_message": "Good morning!",
@@ -65,17 +83,25 @@ class ChatResponse(BaseModel):
     operation_id="sendMessage",
     summary="Send a message",
     responses={
-        200: {"content": {"application/json": {"example": EXAMPLE}}},
+        200: {"content": {"application/json": {"example": EXAMPLE}}, "headers": REPLAYED},
         **SIGNED_IN,
         **OWNED,
         **invalid({"type": "value_error", "loc": ["body", "message"], "msg": "Value error, must not be blank"}),
     },
 )
-async def send_message(body: ChatRequest, caller: CurrentCaller) -> ChatResponse:
+async def send_message(
+    body: ChatRequest, caller: CurrentCaller, response: Response, idempotency_key: IdempotencyKey = None
+) -> ChatResponse:
     """Send a message and get the assistant's answer, once both are stored.
 
     Without `conversation_id` a new conversation begins, titled `Chat - YYYY-MM-DD HH:MM` (UTC). With it, the turn is
     appended and the conversation moves to the top of the list. A turn is stored whole or not at all.
+
+    **A request with an `Idempotency-Key` is safe to retry** after a lost connection, a timeout or a 503: for 24 hours
+    the same key with the same body gives the first answer again, with the header `Idempotency-Replayed: true`, and
+    stores nothing more. The same key with another body is a 422. Keys of different users never meet.
     """
-    turn = await turns.record(caller.session, caller.user_id, body.message, body.conversation_id)
+    turn = await turns.record(caller.session, caller.user_id, body.message, body.conversation_id, idempotency_key)
+    if turn.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
     return ChatResponse.model_validate(turn, from_attributes=True)

@@ -1,4 +1,4 @@
-"""The tables: two of this service, and better-auth's sessions, which it only reads."""
+"""The tables: three of this service, and better-auth's sessions, which it only reads."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    LargeBinary,
     String,
     Text,
     func,
@@ -59,6 +60,20 @@ class Message(SQLModel, table=True):
     # SQLModel keeps the attribute name `metadata` for itself; the column and the JSON field have it.
     details: dict[str, Any] | None = Field(sa_column=Column("metadata", JSONB(none_as_null=True)))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """A key that a client sent with a turn; `created_at` is the time of the turn's messages, which finds them again."""
+
+    __tablename__ = "idempotency_keys"
+
+    user_id: str = Field(sa_column=Column(Text, primary_key=True))
+    key: str = Field(sa_column=Column(String(255), primary_key=True))
+    fingerprint: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    conversation_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, index=True)
+    )
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
 
 
 class BetterAuth(SQLModel, registry=registry()):

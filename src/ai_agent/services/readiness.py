@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ai_agent.errors import NotMigrated
 
 # Alembic's head. Kept here so that a running service needs neither Alembic nor its files; a test compares the two.
-REQUIRED_REVISION = "0002"
+REQUIRED_REVISION = "0003"
 
 _REVISION = text("SELECT version_num FROM alembic_version")
 
