@@ -18,11 +18,17 @@ class Settings(BaseSettings):
 
     database_url: SecretStr
     """PostgreSQL, as the provider prints it."""
+    service_auth_token: SecretStr | None = Field(default=None, min_length=32)
+    """Lets a trusted service act for any user; unset, no service may."""
     better_auth_secret: SecretStr | None = None
     """better-auth's own secret; with it, the signature of a signed token is checked."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins that may call from a browser, separated by commas."""
     log_level: LogLevel = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    """Lines for people, or a JSON object on each."""
+    metrics_path: str = Field(default="/metrics", pattern=r"^(off|/[A-Za-z0-9/_-]+)$")
+    """Where Prometheus finds the metrics; `off` closes it."""
     database_pool_size: int = Field(default=5, ge=1, le=1000)
     """Connections kept open by each process."""
     database_max_overflow: int = Field(default=10, ge=0, le=1000)

@@ -14,11 +14,19 @@ class ServiceError(Exception):
     status_code: ClassVar[int]
     detail: ClassVar[str]
     headers: ClassVar[Mapping[str, str]] = {}
+    cause: str = ""
+    """For a 503, what the metrics count it under."""
 
 
 class NotAuthenticated(ServiceError):
     status_code = 401
     detail = "Not authenticated: send 'Authorization: Bearer <token>' with the token of a current session."
+    headers = {"WWW-Authenticate": "Bearer"}
+
+
+class ServiceRequired(ServiceError):
+    status_code = 401
+    detail = "Only a trusted service may do this: send its token as X-Service-Auth and the user's id as X-User-ID."
     headers = {"WWW-Authenticate": "Bearer"}
 
 
@@ -34,11 +42,15 @@ class DatabaseUnavailable(ServiceError):
     detail = "The database is not available at the moment; try again shortly."
     headers = {"Retry-After": "2"}
 
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+
 
 class NotMigrated(ServiceError):
     status_code = 503
     detail = "The database is not at the migration that this release needs: run 'alembic upgrade head'."
     headers = {"Retry-After": "2"}
+    cause = "not_migrated"
 
 
 class IdempotencyKeyReused(ServiceError):

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,11 +12,13 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from ai_agent import logs
-from ai_agent.api import chat, health, history
+from ai_agent.api import chat, health, history, service
+from ai_agent.api.deps import SERVICE_SCHEMES
 from ai_agent.api.middleware import BodyLimit, RequestLog
 from ai_agent.config import Settings, load_settings
 from ai_agent.database.connection import create_engine
 from ai_agent.errors import ConfigurationError, ServiceError
+from ai_agent.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +30,25 @@ from `/api/conversations`, on any device.
 """
 
 
+class Service(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["components"]["securitySchemes"] |= SERVICE_SCHEMES
+        return document
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The service with these settings; raises ConfigurationError for a DATABASE_URL that cannot be used."""
-    app = FastAPI(title="ai-agent", version="0.1.0", description=DESCRIPTION, lifespan=_lifespan, redoc_url=None)
+    app = Service(title="ai-agent", version="0.1.0", description=DESCRIPTION, lifespan=_lifespan, redoc_url=None)
     app.state.settings = settings
     app.state.engine = create_engine(settings)
+    app.state.metrics = Metrics(app.state.engine)
     app.include_router(chat.router)
     app.include_router(history.router)
+    app.include_router(service.router)
     app.include_router(health.router)
+    if settings.metrics_path != "off":
+        app.add_api_route(settings.metrics_path, health.get_metrics, include_in_schema=False)
     app.exception_handler(ServiceError)(_answer_service_error)
     app.exception_handler(RequestValidationError)(_answer_invalid_request)
     app.add_middleware(BodyLimit)
@@ -51,13 +65,15 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    logs.configure(app.state.settings.log_level)
+    settings: Settings = app.state.settings
+    logs.configure(settings.log_level, settings.log_format)
     yield
     await app.state.engine.dispose()
 
 
-async def _answer_service_error(_: Request, error: ServiceError) -> JSONResponse:
-    if error.status_code >= 500:
+async def _answer_service_error(request: Request, error: ServiceError) -> JSONResponse:
+    if error.status_code == 503:
+        request.app.state.metrics.unavailable.labels(error.cause).inc()
         logger.error("%s: %s", type(error).__name__, error.__cause__ or error.detail)
     return JSONResponse({"detail": error.detail}, error.status_code, dict(error.headers))
 

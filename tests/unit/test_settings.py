@@ -14,8 +14,11 @@ WRONG = {
     "DATABASE_MAX_OVERFLOW": "many",
     "DATABASE_POOL_TIMEOUT": "-1",
     "DATABASE_TIMEOUT": "60",
+    "SERVICE_AUTH_TOKEN": "too short to be one",
     "CORS_ORIGINS": "app.example.com",
     "LOG_LEVEL": "LOUD",
+    "LOG_FORMAT": "xml",
+    "METRICS_PATH": "metrics",
 }
 
 

@@ -4,6 +4,7 @@ import hmac
 from urllib.parse import quote
 
 import pytest
+from pydantic import SecretStr
 
 from ai_agent.errors import NotAuthenticated
 from ai_agent.services.auth import read_token
@@ -60,21 +61,21 @@ REFUSED = {
 @pytest.mark.parametrize("secret", [SECRET, None], ids=["with secret", "without secret"])
 @pytest.mark.parametrize(("header", "token"), ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_each_form_of_a_token_gives_the_raw_one(header: str, token: str, secret: str | None) -> None:
-    assert read_token(header, secret) == token
+    assert read_token(header, SecretStr(secret) if secret else None) == token
 
 
 @pytest.mark.parametrize("secret", [SECRET, None], ids=["with secret", "without secret"])
 @pytest.mark.parametrize("header", REFUSED.values(), ids=REFUSED.keys())
 def test_a_malformed_header_is_refused(header: str | None, secret: str | None) -> None:
     with pytest.raises(NotAuthenticated):
-        read_token(header, secret)
+        read_token(header, SecretStr(secret) if secret else None)
 
 
 def test_a_signature_by_another_secret_is_refused_only_where_the_secret_is_known() -> None:
     header = f"Bearer {sign(RAW, 'another secret')}"
 
     with pytest.raises(NotAuthenticated):
-        read_token(header, SECRET)
+        read_token(header, SecretStr(SECRET))
 
     assert read_token(header, None) == RAW
 

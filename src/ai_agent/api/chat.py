@@ -17,10 +17,15 @@ MAX_MESSAGE_LENGTH = 100_000
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def check_storable(value: str) -> str:
-    """Refuse what PostgreSQL's text and UTF-8 cannot hold, and text without any visible character."""
+def check_text(value: str) -> str:
+    """Refuse what PostgreSQL's text and UTF-8 cannot hold."""
     if _UNSTORABLE.search(value):
         raise ValueError("must not contain NUL or lone surrogates")
+    return value
+
+
+def check_visible(value: str) -> str:
+    """Refuse text that holds nothing but white space."""
     if not value.strip():
         raise ValueError("must not be blank")
     return value
@@ -43,7 +48,7 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"message": "Good morning!", "conversation_id": None}]})
 
-    message: Annotated[str, AfterValidator(check_storable)] = Field(
+    message: Annotated[str, AfterValidator(check_text), AfterValidator(check_visible)] = Field(
         min_length=1,
         max_length=MAX_MESSAGE_LENGTH,
         description="The user's text, stored byte for byte as sent; it must not be blank.",

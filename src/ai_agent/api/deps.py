@@ -1,7 +1,7 @@
 """What every `/api` route depends on: the caller, with a database session that has authenticated them."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -9,11 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ai_agent.config import Settings
 from ai_agent.database.connection import open_session
+from ai_agent.errors import ServiceRequired
 from ai_agent.services import auth
 
 
 class Caller(NamedTuple):
-    """An authenticated user, and the database session that serves this request."""
+    """The user that the request is made for, and the database session that serves it."""
 
     user_id: str
     session: AsyncConnection
@@ -28,10 +29,29 @@ class SessionToken(HTTPBearer):
 
     async def __call__(self, request: Request) -> AsyncIterator[Caller]:  # type: ignore[override]
         settings: Settings = request.app.state.settings
-        secret = settings.better_auth_secret.get_secret_value() if settings.better_auth_secret else None
-        token = auth.read_token(request.headers.get("authorization"), secret)
+        served = _served_user(request)
+        token = "" if served else auth.read_token(request.headers.get("authorization"), settings.better_auth_secret)
         async with open_session(request.app.state.engine, settings.database_timeout) as session:
-            yield Caller(await auth.find_user(session, token), session)
+            yield Caller(served or await auth.find_user(session, token), session)
+
+
+async def service_caller(request: Request) -> AsyncIterator[Caller]:
+    served = _served_user(request)
+    if served is None:
+        raise ServiceRequired
+    async with open_session(request.app.state.engine, request.app.state.settings.database_timeout) as session:
+        yield Caller(served, session)
+
+
+def _served_user(request: Request) -> str | None:
+    """The user that a trusted service acts for, if it is one that calls; the request's log line says so."""
+    served = auth.read_service_headers(
+        request.headers.get("x-service-auth"),
+        request.headers.get("x-user-id"),
+        request.app.state.settings.service_auth_token,
+    )
+    request.state.by_service = served is not None
+    return served
 
 
 session_token = SessionToken(
@@ -41,3 +61,21 @@ session_token = SessionToken(
 
 # The scope closes the session, with its commit, before the answer leaves; the default scope does it afterwards.
 CurrentCaller = Annotated[Caller, Depends(session_token, scope="function")]
+ServiceCaller = Annotated[Caller, Depends(service_caller, scope="function")]
+
+# FastAPI has no word for two schemes that are needed together, so routes add the requirement themselves.
+SERVICE_SCHEMES: dict[str, Any] = {
+    "service token": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Service-Auth",
+        "description": "The SERVICE_AUTH_TOKEN of this deployment, for trusted services only.",
+    },
+    "served user": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-User-ID",
+        "description": "The id of the user that the service acts for.",
+    },
+}
+BY_SERVICE: dict[str, Any] = {"security": [{name: [] for name in SERVICE_SCHEMES}]}

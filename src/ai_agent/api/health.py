@@ -1,6 +1,7 @@
 """Liveness and readiness, for operators and their load balancers."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from ai_agent.api.responses import describe
@@ -33,3 +34,8 @@ async def get_readiness(request: Request) -> HealthResponse:
     async with open_session(request.app.state.engine, request.app.state.settings.database_timeout) as session:
         await readiness.check(session)
     return HealthResponse(status="ready", service="ai-agent")
+
+
+async def get_metrics(request: Request) -> Response:
+    """The metrics in Prometheus's text format, at the path that the settings name."""
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from ai_agent.api.chat import check_storable
+from ai_agent.api.chat import check_text, check_visible
 from ai_agent.api.deps import CurrentCaller
 from ai_agent.api.responses import OWNED, SIGNED_IN, invalid
 from ai_agent.database.models import Role
@@ -18,6 +18,14 @@ ConversationId = Annotated[int, Path(ge=-(2**63), lt=2**63, description="The con
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most rows in the answer.")]
 Cursor = Annotated[
     str | None, Query(description="Where to go on; follow the `Link` of the page before rather than making one.")
+]
+
+
+Title = Annotated[
+    str,
+    AfterValidator(check_text),
+    AfterValidator(check_visible),
+    Field(min_length=1, max_length=200, examples=["Holiday plans"]),
 ]
 
 
@@ -51,9 +59,7 @@ class ConversationDetailResponse(ConversationListResponse):
 class ConversationUpdateRequest(BaseModel):
     """The new title."""
 
-    title: Annotated[str, AfterValidator(check_storable)] = Field(
-        min_length=1, max_length=200, examples=["Holiday plans"]
-    )
+    title: Title
 
 
 CONVERSATION = {
@@ -78,9 +84,9 @@ BAD_LIMIT = invalid(
 )
 
 
-def shown(example: object, **entry: Any) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entry of the 200 with its example."""
-    return {200: {**entry, "content": {"application/json": {"example": example}}}}
+def shown(example: object, status: int = 200, **entry: Any) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entry of the answer that is hoped for, with its example."""
+    return {status: {**entry, "content": {"application/json": {"example": example}}}}
 
 
 LINK = {"Link": {"description": 'The next page, `<url>; rel="next"`, if there is one.', "schema": {"type": "string"}}}

@@ -11,11 +11,13 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ai_agent import logs
+from ai_agent.metrics import Metrics
 
 MAX_BODY_BYTES = 1024 * 1024
 
 logger = logging.getLogger(__name__)
 
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -46,8 +48,10 @@ class RequestLog:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
+        metrics: Metrics = scope["app"].state.metrics
         try:
-            await self.app(scope, receive, send_with_id)
+            with metrics.in_progress.track_inprogress():
+                await self.app(scope, receive, send_with_id)
         except Exception:
             logger.exception("%s %s failed", scope["method"], _route(scope))
             if status:  # The answer has begun, so the connection has to be cut for the client to notice.
@@ -55,12 +59,17 @@ class RequestLog:
             response = JSONResponse({"detail": "Internal server error."}, status_code=500)
             await response(scope, receive, send_with_id)
         finally:
-            _log(scope, status, time.perf_counter() - started)
+            _record(scope, metrics, status, time.perf_counter() - started)
 
 
-def _log(scope: Scope, status: int, seconds: float) -> None:
+def _record(scope: Scope, metrics: Metrics, status: int, seconds: float) -> None:
+    method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+    route = _route(scope)
+    metrics.requests.labels(method, route, status).observe(seconds)
     level = logging.INFO if scope["path"].startswith("/api/") else logging.DEBUG
-    logger.log(level, "%s %s %d %.1f ms", scope["method"], _route(scope), status, seconds * 1000)
+    actor = "service" if scope.get("state", {}).get("by_service") else "user"
+    fields = {"method": method, "route": route, "status": status, "milliseconds": round(seconds * 1000, 1)}
+    logger.log(level, "%s %s %d %.1f ms %s", *fields.values(), actor, extra=fields | {"actor": actor})
 
 
 def _route(scope: Scope) -> str:

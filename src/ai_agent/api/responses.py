@@ -9,6 +9,7 @@ from ai_agent.errors import (
     DatabaseUnavailable,
     NotAuthenticated,
     ServiceError,
+    ServiceRequired,
 )
 
 
@@ -58,6 +59,9 @@ def invalid(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
 
 
 SIGNED_IN = describe(NotAuthenticated, "The token is missing, malformed, unknown, expired or signed out.") | describe(
+    DatabaseUnavailable, "The database is unreachable or busy. Wait for `Retry-After` seconds and try again."
+)
+SERVICE = describe(ServiceRequired, "The service's token or the user's id is missing or wrong.") | describe(
     DatabaseUnavailable, "The database is unreachable or busy. Wait for `Retry-After` seconds and try again."
 )
 OWNED = describe(ConversationNotFound, "There is no such conversation, or it is somebody else's.")

@@ -131,12 +131,15 @@ async def open_session(engine: AsyncEngine, timeout: float) -> AsyncIterator[Asy
         finally:
             watchdog.cancel()
             await session.close()
-    except (OSError, TimeoutError, PoolTimeoutError) as error:
-        raise DatabaseUnavailable from error
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailable("pool_exhausted") from error
+    except OSError as error:  # TimeoutError is one of them.
+        raise DatabaseUnavailable("too_slow" if loop.time() >= deadline else "unreachable") from error
     except DBAPIError as error:
         if not is_unavailable(error):
             raise
-        raise DatabaseUnavailable from error
+        lost = "too_slow" if loop.time() >= deadline else "connection_lost"
+        raise DatabaseUnavailable(lost if error.connection_invalidated else "refused") from error
 
 
 def _drop(session: AsyncConnection) -> None:

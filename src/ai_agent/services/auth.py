@@ -10,12 +10,13 @@ import hmac
 import re
 from urllib.parse import unquote
 
+from pydantic import SecretStr
 from sqlalchemy import Text, bindparam, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from ai_agent.database.models import UserSession
-from ai_agent.errors import NotAuthenticated
+from ai_agent.errors import NotAuthenticated, ServiceRequired
 
 MAX_TOKEN_LENGTH = 512
 
@@ -29,7 +30,7 @@ _USER_OF_TOKEN = (
 )
 
 
-def read_token(authorization: str | None, secret: str | None) -> str:
+def read_token(authorization: str | None, secret: SecretStr | None) -> str:
     """The raw session token in an `Authorization` header; raises NotAuthenticated if it holds none.
 
     With `secret`, a signature must be right; without, it is dropped, as the raw token alone is what grants access.
@@ -43,7 +44,7 @@ def read_token(authorization: str | None, secret: str | None) -> str:
         return signature
     if not token or not _BASE64_SHA256.fullmatch(signature):
         raise NotAuthenticated
-    if secret is not None and not hmac.compare_digest(signature, _sign(token, secret)):
+    if secret is not None and not hmac.compare_digest(signature, _sign(token, secret.get_secret_value())):
         raise NotAuthenticated
     return token
 
@@ -61,6 +62,20 @@ def _decode(credentials: str) -> str:
 def _sign(token: str, secret: str) -> str:
     digest = hmac.new(secret.encode(), token.encode(), hashlib.sha256).digest()
     return base64.b64encode(digest).decode()
+
+
+def read_service_headers(token: str | None, user_id: str | None, expected: SecretStr | None) -> str | None:
+    """The user for whom a trusted service acts, or None when no service calls.
+
+    Without an expected token there are no trusted services. Raises ServiceRequired for a wrong or half-given pair.
+    """
+    if expected is None or (token is None and user_id is None):
+        return None
+    if token is None or user_id is None or not _VISIBLE_ASCII.fullmatch(user_id) or len(user_id) > MAX_TOKEN_LENGTH:
+        raise ServiceRequired
+    if not hmac.compare_digest(token.encode(), expected.get_secret_value().encode()):
+        raise ServiceRequired
+    return user_id
 
 
 async def find_user(session: AsyncConnection, token: str) -> str:

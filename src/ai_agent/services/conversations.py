@@ -15,8 +15,12 @@ from ai_agent.services.cursors import Position
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 
-# The fields of a conversation, as json_build_object wants them.
-_FIELDS = "'id', id, 'title', title, 'created_at', created_at, 'updated_at', updated_at"
+# In UTC whatever the session's time zone; `at` is a column of the query.
+DEFAULT_TITLE = "'Chat - ' || to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')"
+
+# The fields of each as json_build_object wants them.
+CONVERSATION_FIELDS = "'id', id, 'title', title, 'created_at', created_at, 'updated_at', updated_at"
+MESSAGE_FIELDS = "'id', id, 'role', role, 'content', content, 'metadata', metadata, 'created_at', created_at"
 
 _LIST = text(f"""
     WITH page AS (
@@ -30,8 +34,7 @@ _LIST = text(f"""
     )
     SELECT
         convert_to(coalesce(json_agg(
-            json_build_object({_FIELDS})
-            ORDER BY position
+            json_build_object({CONVERSATION_FIELDS}) ORDER BY position
         ) FILTER (WHERE position <= :limit), '[]')::text, 'UTF8') AS body,
         max(updated_at) FILTER (WHERE position = :limit) AS last_at,
         max(id) FILTER (WHERE position = :limit) AS last_id,
@@ -55,7 +58,7 @@ _READ = text(f"""
         FROM newest
     )
     SELECT
-        convert_to(json_build_object({_FIELDS}, 'messages', messages)::text, 'UTF8') AS body,
+        convert_to(json_build_object({CONVERSATION_FIELDS}, 'messages', messages)::text, 'UTF8') AS body,
         last_at,
         last_id,
         more
@@ -63,10 +66,7 @@ _READ = text(f"""
     CROSS JOIN LATERAL (
         SELECT
             coalesce(json_agg(
-                json_build_object(
-                    'id', id, 'role', role, 'content', content, 'metadata', metadata, 'created_at', created_at
-                )
-                ORDER BY position DESC
+                json_build_object({MESSAGE_FIELDS}) ORDER BY position DESC
             ) FILTER (WHERE fits), '[]') AS messages,
             (array_agg(created_at ORDER BY position DESC) FILTER (WHERE fits))[1] AS last_at,
             (array_agg(id ORDER BY position DESC) FILTER (WHERE fits))[1] AS last_id,
@@ -76,11 +76,18 @@ _READ = text(f"""
     WHERE id = :conversation_id AND user_id = :user_id
 """)
 
+_CREATE = text(f"""
+    INSERT INTO conversations (user_id, title, created_at, updated_at)
+    SELECT :user_id, coalesce(CAST(:title AS text), {DEFAULT_TITLE}), at, at
+    FROM clock_timestamp() AS at
+    RETURNING convert_to(json_build_object({CONVERSATION_FIELDS})::text, 'UTF8')
+""")
+
 _RENAME = text(f"""
     UPDATE conversations
     SET title = :title
     WHERE id = :conversation_id AND user_id = :user_id
-    RETURNING convert_to(json_build_object({_FIELDS})::text, 'UTF8')
+    RETURNING convert_to(json_build_object({CONVERSATION_FIELDS})::text, 'UTF8')
 """)
 
 _DELETE = text("DELETE FROM conversations WHERE id = :conversation_id AND user_id = :user_id RETURNING id")
@@ -119,6 +126,12 @@ async def read(session: AsyncConnection, user_id: str, conversation_id: int, lim
 
 def _page(row: RowMapping) -> Page:
     return Page(row["body"], Position(row["last_at"], row["last_id"]) if row["more"] else None)
+
+
+async def create(session: AsyncConnection, user_id: str, title: str | None) -> bytes:
+    """Open an empty conversation, titled with the time unless a title is given, and return its JSON."""
+    created: bytes = await session.scalar(_CREATE, {"user_id": user_id, "title": title})
+    return created
 
 
 async def rename(session: AsyncConnection, user_id: str, conversation_id: int, title: str) -> bytes:

@@ -6,12 +6,17 @@ the time of a turn finds its messages.
 """
 
 import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ai_agent.database.models import Role
 from ai_agent.errors import ConversationNotFound, IdempotencyKeyReused
+from ai_agent.services.conversations import DEFAULT_TITLE, MESSAGE_FIELDS
 
 # Where the turn goes, and when. The id of a new conversation is needed by its key before the conversation is there.
 _NEW = "SELECT nextval(pg_get_serial_sequence('conversations', 'id')) AS id, clock_timestamp() AS at"
@@ -52,9 +57,9 @@ _EXPIRE_KEYS = """,
     )
 """
 
-_INSERT_CONVERSATION = """
+_INSERT_CONVERSATION = f"""
     INSERT INTO conversations (id, user_id, title, created_at, updated_at)
-    SELECT id, :user_id, 'Chat - ' || to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), at, at
+    SELECT id, :user_id, {DEFAULT_TITLE}, at, at
     FROM turn
     RETURNING id, updated_at AS at
 """
@@ -68,38 +73,44 @@ _BUMP_CONVERSATION = """
 """
 
 
-def _store(target: str, turn: str, conversation: str, expire_keys: str = "") -> TextClause:
-    return text(f"""
-        WITH target AS ({target}),
-        turn AS ({turn}),
-        conversation AS ({conversation}),
-        stored AS (
-            INSERT INTO messages (conversation_id, role, content, created_at)
-            SELECT conversation.id, line.role, line.content, conversation.at
-            FROM conversation
-            CROSS JOIN (VALUES (1, 'user', :question), (2, 'assistant', :answer)) AS line (position, role, content)
-            ORDER BY line.position
-        ){expire_keys}
-        SELECT id FROM conversation
-    """)
+# The messages of the turn as the API shows them.
+_MESSAGES = f"""
+    (SELECT convert_to(json_agg(json_build_object({MESSAGE_FIELDS}) ORDER BY id)::text, 'UTF8') FROM stored) AS messages
+"""
 
-
-# By whether the conversation is new, and whether there is a key.
-_STORE = {
-    (True, False): _store(_NEW, _WITHOUT_KEY, _INSERT_CONVERSATION),
-    (False, False): _store(_EXISTING, _WITHOUT_KEY, _BUMP_CONVERSATION),
-    (True, True): _store(_NEW, _WITH_KEY, _INSERT_CONVERSATION, _EXPIRE_KEYS),
-    (False, True): _store(_EXISTING, _WITH_KEY, _BUMP_CONVERSATION, _EXPIRE_KEYS),
-}
-
-_FIND_BY_KEY = text("""
-    SELECT known.fingerprint, known.conversation_id, messages.content AS answer
-    FROM idempotency_keys AS known
-    JOIN messages ON messages.conversation_id = known.conversation_id AND messages.created_at = known.created_at
-    WHERE known.user_id = :user_id AND known.key = :key
-    ORDER BY messages.id DESC
-    LIMIT 1
+_FIND_BY_KEY = text(f"""
+    WITH known AS (SELECT * FROM idempotency_keys WHERE user_id = :user_id AND key = :key),
+    stored AS (
+        SELECT messages.*
+        FROM messages
+        JOIN known ON messages.conversation_id = known.conversation_id AND messages.created_at = known.created_at
+    )
+    SELECT
+        fingerprint,
+        conversation_id AS id,
+        (SELECT content FROM stored ORDER BY id DESC LIMIT 1) AS answer,
+        {_MESSAGES}
+    FROM known
 """)
+
+
+@cache
+def _store(*, new: bool, keyed: bool, show_messages: bool) -> TextClause:
+    return text(f"""
+        WITH target AS ({_NEW if new else _EXISTING}),
+        turn AS ({_WITH_KEY if keyed else _WITHOUT_KEY}),
+        conversation AS ({_INSERT_CONVERSATION if new else _BUMP_CONVERSATION}),
+        stored AS (
+            INSERT INTO messages (conversation_id, role, content, metadata, created_at)
+            SELECT conversation.id, line.role, line.content, line.metadata, conversation.at
+            FROM conversation
+            CROSS JOIN unnest(CAST(:roles AS text[]), CAST(:contents AS text[]), CAST(:metadata AS jsonb[]))
+                WITH ORDINALITY AS line (role, content, metadata, position)
+            ORDER BY line.position
+            RETURNING *
+        ){_EXPIRE_KEYS if keyed else ""}
+        SELECT id{"," + _MESSAGES if show_messages else ""} FROM conversation
+    """)
 
 
 class Turn(NamedTuple):
@@ -112,40 +123,71 @@ class Turn(NamedTuple):
     """Whether an earlier request with the same key had stored it."""
 
 
+class StoredMessages(NamedTuple):
+    """The messages as the API shows them, in JSON."""
+
+    body: bytes
+    replayed: bool
+
+
+class Line(NamedTuple):
+    """A message to be stored, its metadata being JSON text."""
+
+    role: Role
+    content: str
+    metadata: str | None
+
+
 async def record(
     session: AsyncConnection, user_id: str, message: str, conversation_id: int | None, key: str | None
 ) -> Turn:
     """Answer the message and store both, in the user's conversation or in a new one; with a known key, find them.
 
     Raises ConversationNotFound when the conversation is not the user's, and IdempotencyKeyReused when the key came
-    with another message or conversation in the last 24 hours. Either stores nothing.
+    with another request in the last 24 hours. Either stores nothing.
     """
     answer = f"Echo: {message}"
-    turn: dict[str, Any] = {
+    lines = [Line("user", message, None), Line("assistant", answer, None)]
+    turn = _turn(user_id, conversation_id, lines, key, request=message)
+    stored, replayed = await _write(session, turn)
+    return Turn(stored.id, message, stored.answer if replayed else answer, replayed)
+
+
+async def append(
+    session: AsyncConnection, user_id: str, conversation_id: int, lines: Sequence[Line], key: str | None
+) -> StoredMessages:
+    """Store the lines as one turn of the user's conversation, in their order; raises as `record` does."""
+    turn = _turn(user_id, conversation_id, lines, key, request=lines)
+    stored, replayed = await _write(session, turn, show_messages=True)
+    return StoredMessages(stored.messages, replayed)
+
+
+def _turn(
+    user_id: str, conversation_id: int | None, lines: Sequence[Line], key: str | None, request: object
+) -> dict[str, Any]:
+    """The parameters of the statements; the fingerprint is of what was asked, as an answer may not come twice."""
+    return {
         "user_id": user_id,
         "conversation_id": conversation_id,
-        "question": message,
-        "answer": answer,
+        "roles": [line.role for line in lines],
+        "contents": [line.content for line in lines],
+        "metadata": [line.metadata for line in lines],
+        "key": key,
+        "fingerprint": key and hashlib.sha256(json.dumps([conversation_id, request]).encode()).digest(),
     }
-    if key is not None:
-        turn |= {"key": key, "fingerprint": _fingerprint(message, conversation_id)}
-    stored_in = await session.scalar(_STORE[conversation_id is None, key is not None], turn)
-    if stored_in is not None:
-        return Turn(stored_in, message, answer, replayed=False)
-    if key is None:
-        raise ConversationNotFound
-    return await _replay(session, turn)
 
 
-def _fingerprint(message: str, conversation_id: int | None) -> bytes:
-    return hashlib.sha256(f"chat {conversation_id} {message}".encode()).digest()
-
-
-async def _replay(session: AsyncConnection, turn: dict[str, Any]) -> Turn:
-    """The turn that was stored under the key before."""
-    known = (await session.execute(_FIND_BY_KEY, turn)).one_or_none()
+async def _write(
+    session: AsyncConnection, turn: dict[str, Any], *, show_messages: bool = False
+) -> tuple[Row[Any], bool]:
+    """Store the turn, or find the one that its key has stored; the second value tells that it was found."""
+    new, keyed = turn["conversation_id"] is None, turn["key"] is not None
+    rows = await session.execute(_store(new=new, keyed=keyed, show_messages=show_messages), turn)
+    if (stored := rows.one_or_none()) is not None:
+        return stored, False
+    known = (await session.execute(_FIND_BY_KEY, turn)).one_or_none() if keyed else None
     if known is None:
         raise ConversationNotFound
     if known.fingerprint != turn["fingerprint"]:
         raise IdempotencyKeyReused
-    return Turn(known.conversation_id, turn["question"], known.answer, replayed=True)
+    return known, True

@@ -1,0 +1,139 @@
+"""What only a trusted service may do for a user: open a conversation, and store messages of any role in one."""
+
+import json
+import re
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Body, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ai_agent.api.chat import MAX_MESSAGE_LENGTH, REPLAYED, IdempotencyKey, check_text
+from ai_agent.api.deps import BY_SERVICE, ServiceCaller
+from ai_agent.api.history import CONVERSATION, ConversationId, ConversationListResponse, MessageResponse, Title, shown
+from ai_agent.api.responses import OWNED, SERVICE, invalid
+from ai_agent.database.models import Role
+from ai_agent.services import conversations, turns
+
+router = APIRouter(prefix="/api/conversations", tags=["trusted services"])
+
+MAX_METADATA_BYTES = 64 * 1024
+MAX_METADATA_DEPTH = 100
+
+# An escaped NUL, which jsonb cannot hold, but not an escaped backslash before "u0000".
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what jsonb cannot hold or hand back as it was."""
+    _check_depth(value, MAX_METADATA_DEPTH)
+    try:
+        encoded = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        size = len(encoded.encode())
+    except ValueError:
+        raise ValueError("must be JSON: no NaN, no infinity, no lone surrogates") from None
+    if _ESCAPED_NUL.search(encoded):
+        raise ValueError("must not contain NUL")
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"must not be larger than {MAX_METADATA_BYTES} bytes of JSON")
+    return value
+
+
+def _check_depth(value: object, levels: int) -> None:
+    if levels == 0:
+        raise ValueError(f"must not be nested deeper than {MAX_METADATA_DEPTH} levels")
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in children:
+        _check_depth(child, levels - 1)
+
+
+class MessageRequest(BaseModel):
+    """A message in the shape of OpenAI's chat messages."""
+
+    role: Role
+    content: Annotated[str, AfterValidator(check_text)] = Field(
+        max_length=MAX_MESSAGE_LENGTH, description="May be empty where `metadata` carries tool calls."
+    )
+    metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] | None = Field(
+        default=None, description="Any JSON object of up to 64 kB, returned as it is."
+    )
+
+    @model_validator(mode="after")
+    def _say_something(self) -> Self:
+        if not self.content and not self.metadata:
+            raise ValueError("content may only be empty where metadata is not")
+        return self
+
+
+class ConversationCreateRequest(BaseModel):
+    """The title of the new conversation, if it is to have one of its own."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Holiday plans"}]})
+
+    title: Title | None = Field(default=None, description="Without it the title is `Chat - YYYY-MM-DD HH:MM` (UTC).")
+
+
+TOOL_CALL = {"tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "now", "arguments": "{}"}}]}
+SENT: list[dict[str, Any]] = [
+    {"role": "user", "content": "What time is it?"},
+    {"role": "assistant", "content": "", "metadata": TOOL_CALL},
+    {"role": "tool", "content": "09:30", "metadata": {"tool_call_id": "call_1"}},
+    {"role": "assistant", "content": "It is half past nine."},
+]
+STORED = [
+    {"id": 85 + n, "metadata": None, **message, "created_at": CONVERSATION["created_at"]}
+    for n, message in enumerate(SENT)
+]
+
+
+@router.post(
+    "",
+    operation_id="createConversation",
+    summary="Open a conversation for a user",
+    status_code=201,
+    response_model=ConversationListResponse,
+    responses=shown(CONVERSATION, 201)
+    | SERVICE
+    | invalid(
+        {"type": "string_too_long", "loc": ["body", "title"], "msg": "String should have at most 200 characters"}
+    ),
+    openapi_extra=BY_SERVICE,
+)
+async def create_conversation(body: ConversationCreateRequest, caller: ServiceCaller) -> Response:
+    """Open an empty conversation for the user in `X-User-ID`. For trusted services only."""
+    created = await conversations.create(caller.session, caller.user_id, body.title)
+    return Response(created, status_code=201, media_type="application/json")
+
+
+@router.post(
+    "/{conversation_id}/messages",
+    operation_id="appendMessages",
+    summary="Store messages for a user",
+    status_code=201,
+    response_model=list[MessageResponse],
+    responses=shown(STORED, 201, headers=REPLAYED)
+    | SERVICE
+    | OWNED
+    | invalid(
+        {"type": "literal_error", "loc": ["body", 0, "role"], "msg": "Input should be 'user', 'assistant' or 'tool'"}
+    ),
+    openapi_extra=BY_SERVICE,
+)
+async def append_messages(
+    conversation_id: ConversationId,
+    body: Annotated[list[MessageRequest], Body(min_length=1, max_length=100, examples=[SENT])],
+    caller: ServiceCaller,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Append 1 to 100 messages of any role to a conversation of the user in `X-User-ID`, in this order, all or none.
+
+    For trusted services only: users cannot write what the assistant or a tool has said. With an `Idempotency-Key`
+    the request is safe to retry, as `POST /api/chat` is.
+    """
+    lines = [turns.Line(message.role, message.content, _as_json(message.metadata)) for message in body]
+    stored = await turns.append(caller.session, caller.user_id, conversation_id, lines, idempotency_key)
+    headers = {"Idempotency-Replayed": "true"} if stored.replayed else None
+    return Response(stored.body, status_code=201, media_type="application/json", headers=headers)
+
+
+def _as_json(metadata: dict[str, Any] | None) -> str | None:
+    return None if metadata is None else json.dumps(metadata)

@@ -1,0 +1,27 @@
+"""What an operator measures: requests, the pool, and what goes wrong with the database. Nothing names a user."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
+
+
+class Metrics:
+    """The metrics of one app; of several worker processes, each has its own."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.requests = Histogram(
+            "http_request_duration_seconds",
+            "Time from the head of a request to the end of its answer.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.in_progress = Gauge("http_requests_in_progress", "Requests being answered.", registry=self.registry)
+        self.unavailable = Counter(
+            "database_unavailable", "Requests answered 503, by cause.", ["cause"], registry=self.registry
+        )
+        pool = engine.pool
+        assert isinstance(pool, QueuePool)
+        connections = Gauge("database_connections", "Connections of the pool.", ["state"], registry=self.registry)
+        connections.labels("in_use").set_function(pool.checkedout)
+        connections.labels("idle").set_function(pool.checkedin)

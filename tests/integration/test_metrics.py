@@ -1,0 +1,79 @@
+import asyncpg
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Chat, SignIn, client_of, make_settings, running
+
+
+async def scrape(client: httpx.AsyncClient, path: str = "/metrics") -> dict[tuple[str, tuple[str, ...]], float]:
+    response = await client.get(path)
+    assert response.headers["Content-Type"].startswith("text/plain")
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+async def test_requests_are_counted_by_method_route_and_status(
+    chat: Chat, client: httpx.AsyncClient, sign_in: SignIn
+) -> None:
+    headers = await sign_in("user-with-a-name")
+    conversation_id = (await chat(headers, "A secret message"))["conversation_id"]
+    for id_ in (conversation_id, conversation_id, conversation_id + 1):
+        await client.get(f"/api/conversations/{id_}", headers=headers)
+    await client.get("/nowhere/with/a/secret")
+
+    metrics = await scrape(client)
+
+    count = "http_request_duration_seconds_count"
+    assert metrics[count, ("POST", "/api/chat", "200")] == 1
+    assert metrics[count, ("GET", "/api/conversations/{conversation_id}", "200")] == 2
+    assert metrics[count, ("GET", "/api/conversations/{conversation_id}", "404")] == 1
+    assert metrics[count, ("GET", "(no route)", "404")] == 1
+    assert metrics["http_requests_in_progress", ()] == 1
+
+
+async def test_nothing_in_the_metrics_names_a_user_or_a_message(
+    chat: Chat, client: httpx.AsyncClient, sign_in: SignIn
+) -> None:
+    await chat(await sign_in("user-with-a-name", token="a-token-to-be-kept-secret"), "A secret message")
+
+    text = (await client.get("/metrics")).text
+
+    assert not any(word in text for word in ("user-with-a-name", "a-token-to-be-kept-secret", "A secret message"))
+
+
+async def test_the_pools_connections_are_counted(chat: Chat, client: httpx.AsyncClient, sign_in: SignIn) -> None:
+    await chat(await sign_in())
+
+    metrics = await scrape(client)
+
+    assert metrics["database_connections", ("in_use",)] == 0
+    assert metrics["database_connections", ("idle",)] == 1
+
+
+async def test_each_503_is_counted_under_its_cause(database: asyncpg.Connection, database_url: str) -> None:
+    async with running(make_settings(database_url="postgresql://127.0.0.1:1/none")) as app, client_of(app) as client:
+        await client.get("/api/conversations", headers={"Authorization": "Bearer token"})
+        unreachable = await scrape(client)
+    settings = make_settings(database_url=database_url, database_pool_size=1, database_max_overflow=0)
+    async with running(settings) as app, client_of(app) as client, app.state.engine.connect():
+        await client.get("/health/ready")
+        exhausted = await scrape(client)
+
+    assert unreachable["database_unavailable_total", ("unreachable",)] == 1
+    assert exhausted["database_unavailable_total", ("pool_exhausted",)] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "closed", "opened"), [("off", "/metrics", None), ("/inside/m", "/metrics", "/inside/m")]
+)
+async def test_the_metrics_can_be_moved_and_closed(
+    path: str, closed: str, opened: str | None, database_url: str
+) -> None:
+    async with running(make_settings(database_url=database_url, metrics_path=path)) as app, client_of(app) as client:
+        assert (await client.get(closed)).status_code == 404
+        if opened:
+            assert await scrape(client, opened)
