@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ai_agent.api.deps import CurrentCaller
+from ai_agent.api.deps import BY_SERVICE, CurrentCaller
 from ai_agent.api.responses import OWNED, SIGNED_IN, invalid
 from ai_agent.services import turns
 
@@ -87,6 +87,7 @@ class ChatResponse(BaseModel):
     "/chat",
     operation_id="sendMessage",
     summary="Send a message",
+    openapi_extra=BY_SERVICE,
     responses={
         200: {"content": {"application/json": {"example": EXAMPLE}}, "headers": REPLAYED},
         **SIGNED_IN,

@@ -55,7 +55,7 @@ def _served_user(request: Request) -> str | None:
 
 
 session_token = SessionToken(
-    scheme_name="better-auth session",
+    scheme_name="sessionToken",
     description="The token that better-auth gave the front end at sign-in, raw, signed or percent-encoded.",
 )
 
@@ -65,13 +65,13 @@ ServiceCaller = Annotated[Caller, Depends(service_caller, scope="function")]
 
 # FastAPI has no word for two schemes that are needed together, so routes add the requirement themselves.
 SERVICE_SCHEMES: dict[str, Any] = {
-    "service token": {
+    "serviceToken": {
         "type": "apiKey",
         "in": "header",
         "name": "X-Service-Auth",
         "description": "The SERVICE_AUTH_TOKEN of this deployment, for trusted services only.",
     },
-    "served user": {
+    "servedUser": {
         "type": "apiKey",
         "in": "header",
         "name": "X-User-ID",

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from ai_agent.api.chat import check_text, check_visible
-from ai_agent.api.deps import CurrentCaller
+from ai_agent.api.deps import BY_SERVICE, CurrentCaller
 from ai_agent.api.responses import OWNED, SIGNED_IN, invalid
 from ai_agent.database.models import Role
 from ai_agent.services import conversations, cursors
@@ -96,6 +96,7 @@ LINK = {"Link": {"description": 'The next page, `<url>; rel="next"`, if there is
     "",
     operation_id="listConversations",
     summary="List your conversations",
+    openapi_extra=BY_SERVICE,
     response_model=list[ConversationListResponse],
     responses=shown([CONVERSATION], headers=LINK) | SIGNED_IN | BAD_LIMIT,
 )
@@ -116,6 +117,7 @@ async def list_conversations(
     "/{conversation_id}",
     operation_id="getConversation",
     summary="Read a conversation",
+    openapi_extra=BY_SERVICE,
     response_model=ConversationDetailResponse,
     responses=shown({**CONVERSATION, "messages": MESSAGES}, headers=LINK) | SIGNED_IN | OWNED | BAD_ID,
 )
@@ -145,6 +147,7 @@ def _answer(request: Request, page: Page, *scope: object) -> Response:
     "/{conversation_id}",
     operation_id="renameConversation",
     summary="Rename a conversation",
+    openapi_extra=BY_SERVICE,
     response_model=ConversationListResponse,
     responses=shown({**CONVERSATION, "title": "Holiday plans"}) | SIGNED_IN | OWNED | BAD_ID,
 )
@@ -160,6 +163,7 @@ async def rename_conversation(
     "/{conversation_id}",
     operation_id="deleteConversation",
     summary="Delete a conversation",
+    openapi_extra=BY_SERVICE,
     status_code=204,
     response_class=Response,
     responses=SIGNED_IN | OWNED | BAD_ID,
