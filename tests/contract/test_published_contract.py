@@ -15,6 +15,7 @@ def test_the_published_contract_is_the_services_own_document(service_url: str) -
         CONTRACT.write_text(document)
 
     assert CONTRACT.read_text() == document, (
-        "the API has changed: if that is meant, run `WRITE_CONTRACT=1 uv run pytest tests/contract/test_published_contract.py`"
-        " and commit the contract with the change"
+        "the API has changed: if that is meant, run"
+        " `WRITE_CONTRACT=1 uv run pytest tests/contract/test_published_contract.py`"
+        " and commit the file with the change"
     )

@@ -18,9 +18,14 @@ MAX_PAGE_BYTES = 4 * 1024 * 1024
 # In UTC whatever the session's time zone; `at` is a column of the query.
 DEFAULT_TITLE = "'Chat - ' || to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')"
 
-# The fields of each as json_build_object wants them.
-CONVERSATION_FIELDS = "'id', id, 'title', title, 'created_at', created_at, 'updated_at', updated_at"
-MESSAGE_FIELDS = "'id', id, 'role', role, 'content', content, 'metadata', metadata, 'created_at', created_at"
+
+def _object(fields: str) -> str:
+    """SQL for a JSON object of these columns; json_build_object would repeat each name, and print spaces."""
+    return f"row_to_json((SELECT shown FROM (SELECT {fields}) AS shown))"
+
+
+CONVERSATION_JSON = _object("id, title, created_at, updated_at")
+MESSAGE_JSON = _object("id, role, content, metadata, created_at")
 
 _LIST = text(f"""
     WITH page AS (
@@ -34,7 +39,7 @@ _LIST = text(f"""
     )
     SELECT
         convert_to(coalesce(json_agg(
-            json_build_object({CONVERSATION_FIELDS}) ORDER BY position
+            {CONVERSATION_JSON} ORDER BY position
         ) FILTER (WHERE position <= :limit), '[]')::text, 'UTF8') AS body,
         max(updated_at) FILTER (WHERE position = :limit) AS last_at,
         max(id) FILTER (WHERE position = :limit) AS last_id,
@@ -58,7 +63,7 @@ _READ = text(f"""
         FROM newest
     )
     SELECT
-        convert_to(json_build_object({CONVERSATION_FIELDS}, 'messages', messages)::text, 'UTF8') AS body,
+        convert_to({_object("id, title, created_at, updated_at, messages")}::text, 'UTF8') AS body,
         last_at,
         last_id,
         more
@@ -66,7 +71,7 @@ _READ = text(f"""
     CROSS JOIN LATERAL (
         SELECT
             coalesce(json_agg(
-                json_build_object({MESSAGE_FIELDS}) ORDER BY position DESC
+                {MESSAGE_JSON} ORDER BY position DESC
             ) FILTER (WHERE fits), '[]') AS messages,
             (array_agg(created_at ORDER BY position DESC) FILTER (WHERE fits))[1] AS last_at,
             (array_agg(id ORDER BY position DESC) FILTER (WHERE fits))[1] AS last_id,
@@ -80,14 +85,14 @@ _CREATE = text(f"""
     INSERT INTO conversations (user_id, title, created_at, updated_at)
     SELECT :user_id, coalesce(CAST(:title AS text), {DEFAULT_TITLE}), at, at
     FROM clock_timestamp() AS at
-    RETURNING convert_to(json_build_object({CONVERSATION_FIELDS})::text, 'UTF8')
+    RETURNING convert_to({CONVERSATION_JSON}::text, 'UTF8')
 """)
 
 _RENAME = text(f"""
     UPDATE conversations
     SET title = :title
     WHERE id = :conversation_id AND user_id = :user_id
-    RETURNING convert_to(json_build_object({CONVERSATION_FIELDS})::text, 'UTF8')
+    RETURNING convert_to({CONVERSATION_JSON}::text, 'UTF8')
 """)
 
 _DELETE = text("DELETE FROM conversations WHERE id = :conversation_id AND user_id = :user_id RETURNING id")

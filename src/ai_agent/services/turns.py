@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ai_agent.database.models import Role
 from ai_agent.errors import ConversationNotFound, IdempotencyKeyReused
-from ai_agent.services.conversations import DEFAULT_TITLE, MESSAGE_FIELDS
+from ai_agent.services.conversations import DEFAULT_TITLE, MESSAGE_JSON
 
 # Where the turn goes, and when. The id of a new conversation is needed by its key before the conversation is there.
 _NEW = "SELECT nextval(pg_get_serial_sequence('conversations', 'id')) AS id, clock_timestamp() AS at"
@@ -75,7 +75,7 @@ _BUMP_CONVERSATION = """
 
 # The messages of the turn as the API shows them.
 _MESSAGES = f"""
-    (SELECT convert_to(json_agg(json_build_object({MESSAGE_FIELDS}) ORDER BY id)::text, 'UTF8') FROM stored) AS messages
+    (SELECT convert_to(json_agg({MESSAGE_JSON} ORDER BY id)::text, 'UTF8') FROM stored) AS messages
 """
 
 _FIND_BY_KEY = text(f"""
