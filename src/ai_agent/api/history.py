@@ -1,6 +1,7 @@
 """Reading conversations back, renaming and deleting them: `/api/conversations`."""
 
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
@@ -138,8 +139,10 @@ async def get_conversation(
 def _answer(request: Request, page: Page, *scope: object) -> Response:
     response = Response(page.body, media_type="application/json")
     if page.next is not None:
-        url = request.url.include_query_params(cursor=cursors.encode(page.next, *scope))
-        response.headers["Link"] = f'<{url}>; rel="next"'
+        url, _, _ = str(request.url).partition("?")
+        query = [item for item in request.query_params.multi_items() if item[0] != "cursor"]
+        query.append(("cursor", cursors.encode(page.next, *scope)))
+        response.headers["Link"] = f'<{url}?{urlencode(query)}>; rel="next"'
     return response
 
 

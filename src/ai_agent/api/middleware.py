@@ -6,7 +6,7 @@ import time
 from uuid import uuid4
 
 from fastapi import HTTPException
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,13 +45,13 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
         metrics: Metrics = scope["app"].state.metrics
+        metrics.in_progress.inc()
         try:
-            with metrics.in_progress.track_inprogress():
-                await self.app(scope, receive, send_with_id)
+            await self.app(scope, receive, send_with_id)
         except Exception:
             logger.exception("%s %s failed", scope["method"], _route(scope))
             if status:  # The answer has begun, so the connection has to be cut for the client to notice.
@@ -59,13 +59,14 @@ class RequestLog:
             response = JSONResponse({"detail": "Internal server error."}, status_code=500)
             await response(scope, receive, send_with_id)
         finally:
+            metrics.in_progress.dec()
             _record(scope, metrics, status, time.perf_counter() - started)
 
 
 def _record(scope: Scope, metrics: Metrics, status: int, seconds: float) -> None:
     method = scope["method"] if scope["method"] in _METHODS else "OTHER"
     route = _route(scope)
-    metrics.requests.labels(method, route, status).observe(seconds)
+    metrics.requests(method, route, status).observe(seconds)
     level = logging.INFO if scope["path"].startswith("/api/") else logging.DEBUG
     actor = "service" if scope.get("state", {}).get("by_service") else "user"
     fields = {"method": method, "route": route, "status": status, "milliseconds": round(seconds * 1000, 1)}

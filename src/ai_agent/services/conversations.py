@@ -4,10 +4,9 @@ The reads return JSON that PostgreSQL has made: building the same text from rows
 the rest of the request. `api.history` declares the models that it must match, and the tests hold it to them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import text
-from sqlalchemy.engine import RowMapping
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ai_agent.errors import ConversationNotFound
@@ -108,7 +107,7 @@ class Page(NamedTuple):
 async def read_list(session: AsyncConnection, user_id: str, limit: int, after: Position) -> Page:
     """A page of the user's conversations, the most recently used first."""
     rows = await session.execute(_LIST, {"user_id": user_id, "limit": limit, **after._asdict()})
-    return _page(rows.mappings().one())
+    return _page(rows.one())
 
 
 async def read(session: AsyncConnection, user_id: str, conversation_id: int, limit: int, after: Position) -> Page:
@@ -123,14 +122,14 @@ async def read(session: AsyncConnection, user_id: str, conversation_id: int, lim
             **after._asdict(),
         },
     )
-    row = rows.mappings().one_or_none()
+    row = rows.one_or_none()
     if row is None:
         raise ConversationNotFound
     return _page(row)
 
 
-def _page(row: RowMapping) -> Page:
-    return Page(row["body"], Position(row["last_at"], row["last_id"]) if row["more"] else None)
+def _page(row: Row[Any]) -> Page:
+    return Page(row.body, Position(row.last_at, row.last_id) if row.more else None)
 
 
 async def create(session: AsyncConnection, user_id: str, title: str | None) -> bytes:

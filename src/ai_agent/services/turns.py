@@ -95,7 +95,8 @@ _FIND_BY_KEY = text(f"""
 
 
 @cache
-def _store(*, new: bool, keyed: bool, show_messages: bool) -> TextClause:
+def store_statement(*, new: bool, keyed: bool, show_messages: bool) -> TextClause:
+    """The one statement of a turn; built once for each use, because its text is the key of SQLAlchemy's cache."""
     return text(f"""
         WITH target AS ({_NEW if new else _EXISTING}),
         turn AS ({_WITH_KEY if keyed else _WITHOUT_KEY}),
@@ -182,7 +183,7 @@ async def _write(
 ) -> tuple[Row[Any], bool]:
     """Store the turn, or find the one that its key has stored; the second value tells that it was found."""
     new, keyed = turn["conversation_id"] is None, turn["key"] is not None
-    rows = await session.execute(_store(new=new, keyed=keyed, show_messages=show_messages), turn)
+    rows = await session.execute(store_statement(new=new, keyed=keyed, show_messages=show_messages), turn)
     if (stored := rows.one_or_none()) is not None:
         return stored, False
     known = (await session.execute(_FIND_BY_KEY, turn)).one_or_none() if keyed else None

@@ -1,0 +1,121 @@
+"""The least that could do the service's work: Starlette, asyncpg and orjson, with the service's own statements.
+
+No validation, no errors, no logging, no CORS, no deadline: what the service spends beyond this is what those cost.
+"""
+
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+from sqlalchemy import TextClause
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ai_agent.services.turns import store_statement
+
+USER_OF_TOKEN = """
+    SELECT "userId"::text FROM user_sessions WHERE token = $1 AND "expiresAt" > now()
+"""
+LIST = """
+    SELECT id, title, created_at, updated_at
+    FROM conversations
+    WHERE user_id = $1
+    ORDER BY updated_at DESC, id DESC
+    LIMIT $2
+"""
+HISTORY = """
+    SELECT c.id AS conversation_id, c.title, c.created_at AS opened_at, c.updated_at, m.*
+    FROM conversations AS c
+    CROSS JOIN LATERAL (
+        SELECT id, role, content, metadata, created_at
+        FROM messages
+        WHERE conversation_id = c.id
+        ORDER BY created_at DESC, id DESC
+        LIMIT $3
+    ) AS m
+    WHERE c.id = $2 AND c.user_id = $1
+"""
+
+
+def numbered(statement: TextClause) -> tuple[str, list[str]]:
+    """The statement with asyncpg's numbered parameters, and their names in that order."""
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    return re.sub(r"(?<![:\w]):(\w+)(?!:)", number, statement.text), names
+
+
+START = numbered(store_statement(new=True, keyed=False, show_messages=False))
+APPEND = numbered(store_statement(new=False, keyed=False, show_messages=False))
+
+
+async def chat(request: Request) -> Response:
+    body = orjson.loads(await request.body())
+    question, answer = body["message"], f"Echo: {body['message']}"
+    statement, names = START if body.get("conversation_id") is None else APPEND
+    turn: dict[str, Any] = {
+        "conversation_id": body.get("conversation_id"),
+        "roles": ["user", "assistant"],
+        "contents": [question, answer],
+        "metadata": [None, None],
+    }
+    async with signed_in(request) as (connection, turn["user_id"]):
+        conversation_id = await connection.fetchval(statement, *(turn[name] for name in names))
+    return Response(
+        orjson.dumps({"conversation_id": conversation_id, "user_message": question, "assistant_message": answer}),
+        media_type="application/json",
+    )
+
+
+async def list_conversations(request: Request) -> Response:
+    async with signed_in(request) as (connection, user_id):
+        rows = await connection.fetch(LIST, user_id, int(request.query_params["limit"]))
+    return Response(orjson.dumps([dict(row) for row in rows]), media_type="application/json")
+
+
+async def get_conversation(request: Request) -> Response:
+    id_, limit = int(request.path_params["id"]), int(request.query_params["limit"])
+    async with signed_in(request) as (connection, user_id):
+        rows = await connection.fetch(HISTORY, user_id, id_, limit)
+    messages = [{name: row[name] for name in ("id", "role", "content", "metadata", "created_at")} for row in rows]
+    conversation = {
+        "id": id_,
+        "title": rows[0]["title"],
+        "created_at": rows[0]["opened_at"],
+        "updated_at": rows[0]["updated_at"],
+        "messages": messages[::-1],
+    }
+    return Response(orjson.dumps(conversation), media_type="application/json")
+
+
+@asynccontextmanager
+async def signed_in(request: Request) -> AsyncIterator[tuple[Any, str]]:
+    token = request.headers["authorization"].removeprefix("Bearer ")
+    async with request.app.state.pool.acquire() as connection:
+        yield connection, await connection.fetchval(USER_OF_TOKEN, token)
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=5, max_size=15) as app.state.pool:
+        yield
+
+
+app = Starlette(
+    routes=[
+        Route("/api/chat", chat, methods=["POST"]),
+        Route("/api/conversations", list_conversations),
+        Route("/api/conversations/{id}", get_conversation),
+    ],
+    lifespan=lifespan,
+)
