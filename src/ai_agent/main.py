@@ -12,7 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from ai_agent import logs
-from ai_agent.api import chat, health, history, service
+from ai_agent.api import chat, docs, health, history, service
 from ai_agent.api.deps import SERVICE_SCHEMES
 from ai_agent.api.middleware import BodyLimit, RequestLog
 from ai_agent.config import Settings, load_settings
@@ -39,11 +39,13 @@ class Service(FastAPI):
 
 def create_app(settings: Settings) -> FastAPI:
     """The service with these settings; raises ConfigurationError for a DATABASE_URL that cannot be used."""
-    app = Service(title="ai-agent", version="0.1.0", description=DESCRIPTION, lifespan=_lifespan, redoc_url=None)
+    app = Service(
+        title="ai-agent", version="0.1.0", description=DESCRIPTION, lifespan=_lifespan, docs_url=None, redoc_url=None
+    )
     app.state.settings = settings
     app.state.engine = create_engine(settings)
     app.state.metrics = Metrics(app.state.engine)
-    for router in (chat.router, history.router, service.router, health.router):
+    for router in (chat.router, history.router, service.router, health.router, docs.router):
         # The routes themselves, as FastAPI matches those of an included router twice on each request.
         app.router.routes.extend(router.routes)
     if settings.metrics_path != "off":

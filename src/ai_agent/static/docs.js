@@ -1,0 +1,10 @@
+// Starts Swagger UI on the page at /docs. A file of its own, as the page's policy allows no script inside it.
+window.ui = SwaggerUIBundle({
+  url: "openapi.json", // Relative to the page, so behind a proxy's prefix too.
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  displayRequestDuration: true,
+  persistAuthorization: true, // The token outlives a reload, in this browser alone.
+  showCommonExtensions: true,
+  validatorUrl: null, // Nothing is sent to swagger.io.
+});
