@@ -94,12 +94,16 @@ def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def migrate(url: str) -> None:
+    migrated = alembic(url, "upgrade", "head")
+    assert migrated.returncode == 0, migrated.stdout + migrated.stderr
+
+
 @pytest.fixture(scope="session")
 async def database_url(new_database: NewDatabase) -> str:
     """A database with better-auth's table and every migration."""
     url = await new_database(USER_SESSIONS)
-    migrated = alembic(url, "upgrade", "head")
-    assert migrated.returncode == 0, migrated.stdout + migrated.stderr
+    migrate(url)
     return url
 
 
