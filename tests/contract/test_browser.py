@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
-from playwright.async_api import Browser, Error, Page
+from playwright.async_api import Browser, Error, Page, Route
 
 from tests.conftest import USER_SESSIONS, Headers, NewDatabase, SignIn, StartService, migrate, run_sql
 from tests.service import run_service
@@ -122,6 +122,26 @@ async def test_a_script_follows_link_from_page_to_page(page: Page, service_url: 
         url = following and following[1]
 
     assert listed == [answer.body["conversation_id"] for answer in reversed(sent)]
+
+
+async def test_a_script_whose_answer_was_lost_retries_with_the_key_and_stores_nothing_twice(
+    page: Page, service_url: str, sign_in: SignIn
+) -> None:
+    headers = {**await sign_in(), "Idempotency-Key": "my-first-message"}
+    url = f"{service_url}/api/chat"
+
+    async def lose_answer(route: Route) -> None:
+        assert (await route.fetch()).status == 200
+        await route.abort("connectionreset")
+
+    await page.route(url, lose_answer, times=1)
+    with pytest.raises(Error, match="Failed to fetch"):
+        await fetch(page, "POST", url, headers, {"message": "Hello"})
+    again = await fetch(page, "POST", url, headers, {"message": "Hello"})
+    listed = await fetch(page, "GET", f"{service_url}/api/conversations", headers)
+
+    assert (again.status, again.headers["idempotency-replayed"]) == (200, "true")
+    assert [conversation["id"] for conversation in listed.body] == [again.body["conversation_id"]]
 
 
 async def test_a_script_reads_the_request_id_that_it_sent(page: Page, service_url: str, sign_in: SignIn) -> None:
