@@ -23,16 +23,20 @@ class Service(NamedTuple):
 
 
 @contextmanager
-def run_service(folder: Path, *arguments: str, ready: str = "/health", **environment: str) -> Iterator[Service]:
+def run_service(
+    folder: Path, *arguments: str, app: str = "ai_agent.main:app", ready: str = "/health", **environment: str
+) -> Iterator[Service]:
     """Serve with only these settings, from the moment that the path `ready` is answered until the block ends.
 
     `arguments` are uvicorn's own, such as `--workers=2`. At the end the process gets SIGTERM, if it still runs.
     """
     log = folder / f"service-{time.monotonic_ns()}.log"
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener, log.open("w") as output:
+        # uvicorn takes a socket that it is handed for a Unix one, and leaves Nagle's algorithm on.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "ai_agent.main:app", f"--fd={listener.fileno()}", *arguments],
+            [sys.executable, "-m", "uvicorn", app, f"--fd={listener.fileno()}", *arguments],
             cwd=folder,
             env={"PATH": os.environ["PATH"], **environment},
             stdout=output,

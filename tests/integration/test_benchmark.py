@@ -1,0 +1,20 @@
+"""The benchmark is run by hand; this keeps it from rotting."""
+
+import subprocess
+import sys
+
+from tests.conftest import PROJECT
+
+
+def test_the_benchmarks_smoke_mode_prints_its_table() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.benchmark", "--smoke"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert [line.split("  ")[0] for line in ended.stdout.splitlines()[2:]] == [
+        "chat-new",
+        "chat-append",
+        "list of 20",
+        "history of 50",
+    ]
