@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import secrets
 import signal
@@ -36,15 +37,23 @@ delete ./.trial to begin again. POSTGRES_BIN may name the folder of the PostgreS
 
 Ctrl-C stops the service and its PostgreSQL."""
 
+ADDRESS = """
+  <ai-agent> is serving on {address}
+
+  <Swagger UI:>  {address}/docs
+"""
+
 TOKEN_AND_EXAMPLE = """\
-Token:       {token}
+  <Token:>       {token}
+
+  <Say hello:>
 
 curl {address}/api/chat \\
   -H 'Authorization: Bearer {token}' \\
   -H 'Content-Type: application/json' \\
   -d '{{"message": "Hello"}}'
 
-The conversations are kept in {directory}.
+  The conversations are kept in {directory}.
 """
 
 # As better-auth's own migration makes them, and one user in them.
@@ -128,7 +137,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _run(listener: socket.socket) -> None:
     host, port = listener.getsockname()
     address = f"http://{host}:{port}"
-    page = f"\nSwagger UI:  {address}/docs\n"
+    page = ADDRESS.format(address=address)
     if _database_is_set():
         _migrate()
         _serve(listener, page)
@@ -175,12 +184,19 @@ def _serve(listener: socket.socket, page: str) -> None:
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            sys.stdout.write(page + "Ctrl-C stops the service.\n")
-            sys.stdout.flush()
+            _print(page + "  Ctrl-C stops the service.\n\n")
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if not self.should_exit:  # A second Ctrl-C would break off the lifespan, with a traceback in the log.
                 super().handle_exit(sig, frame)
 
     app = create_app(load_settings())
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # The page says what its other lines would.
     Server(uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=5)).run([listener])
+
+
+def _print(page: str) -> None:
+    """Print the page, with what stands in angle brackets in bold where that can be seen."""
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() and "NO_COLOR" not in os.environ else ("", "")
+    sys.stdout.write(page.replace("<", bold).replace(">", plain))
+    sys.stdout.flush()

@@ -188,7 +188,7 @@ async def test_a_key_that_is_not_1_to_255_visible_ascii_characters_is_a_422(
     response = await client.post("/api/chat", headers=headers, json={"message": "Hello"})  # type: ignore[arg-type]
 
     assert response.status_code == 422
-    assert response.json()["detail"][0]["loc"] == ["header", "idempotency-key"]
+    assert response.json()["detail"][0]["loc"] == ["header", "Idempotency-Key"]
     assert await counts(database) == (0, 0)
 
 
