@@ -11,13 +11,13 @@ COPY src src
 RUN uv sync --frozen --no-dev --no-editable
 
 FROM python:3.13-slim
-RUN useradd --system --no-create-home --shell /usr/sbin/nologin service
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin service
 WORKDIR /app
 COPY --from=build /app/.venv .venv
 COPY alembic.ini ./
 COPY alembic alembic
 ENV PATH=/app/.venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-USER service
+USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
