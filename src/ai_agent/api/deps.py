@@ -5,6 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ai_agent.config import Settings
@@ -45,11 +46,11 @@ async def service_caller(request: Request) -> AsyncIterator[Caller]:
 
 def _served_user(request: Request) -> str | None:
     """The user that a trusted service acts for, if it is one that calls; the request's log line says so."""
-    served = auth.read_service_headers(
-        request.headers.get("x-service-auth"),
-        request.headers.get("x-user-id"),
-        request.app.state.settings.service_auth_token,
-    )
+    expected: SecretStr | None = request.app.state.settings.service_auth_token
+    if expected is None:
+        return None
+    token, user_id = request.headers.get("x-service-auth"), request.headers.get("x-user-id")
+    served = auth.read_service_headers(token, user_id, expected)
     request.state.by_service = served is not None
     return served
 

@@ -64,12 +64,12 @@ def _sign(token: str, secret: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def read_service_headers(token: str | None, user_id: str | None, expected: SecretStr | None) -> str | None:
+def read_service_headers(token: str | None, user_id: str | None, expected: SecretStr) -> str | None:
     """The user for whom a trusted service acts, or None when no service calls.
 
-    Without an expected token there are no trusted services. Raises ServiceRequired for a wrong or half-given pair.
+    Raises ServiceRequired for a wrong or half-given pair.
     """
-    if expected is None or (token is None and user_id is None):
+    if token is None and user_id is None:
         return None
     if token is None or user_id is None or not _VISIBLE_ASCII.fullmatch(user_id) or len(user_id) > MAX_TOKEN_LENGTH:
         raise ServiceRequired
