@@ -17,29 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ai_agent.services.conversations import LIST_STATEMENT, MAX_PAGE_BYTES, READ_STATEMENT
+from ai_agent.services.cursors import START as START_OF_LIST
 from ai_agent.services.turns import store_statement
 
 USER_OF_TOKEN = """
     SELECT "userId"::text FROM user_sessions WHERE token = $1 AND "expiresAt" > now()
-"""
-LIST = """
-    SELECT id, title, created_at, updated_at
-    FROM conversations
-    WHERE user_id = $1
-    ORDER BY updated_at DESC, id DESC
-    LIMIT $2
-"""
-HISTORY = """
-    SELECT c.id AS conversation_id, c.title, c.created_at AS opened_at, c.updated_at, m.*
-    FROM conversations AS c
-    CROSS JOIN LATERAL (
-        SELECT id, role, content, metadata, created_at
-        FROM messages
-        WHERE conversation_id = c.id
-        ORDER BY created_at DESC, id DESC
-        LIMIT $3
-    ) AS m
-    WHERE c.id = $2 AND c.user_id = $1
 """
 
 
@@ -57,6 +40,8 @@ def numbered(statement: TextClause) -> tuple[str, list[str]]:
 
 START = numbered(store_statement(new=True, keyed=False, show_messages=False))
 APPEND = numbered(store_statement(new=False, keyed=False, show_messages=False))
+LIST = numbered(LIST_STATEMENT)
+HISTORY = numbered(READ_STATEMENT)
 
 
 async def chat(request: Request) -> Response:
@@ -78,24 +63,20 @@ async def chat(request: Request) -> Response:
 
 
 async def list_conversations(request: Request) -> Response:
-    async with signed_in(request) as (connection, user_id):
-        rows = await connection.fetch(LIST, user_id, int(request.query_params["limit"]))
-    return Response(orjson.dumps([dict(row) for row in rows]), media_type="application/json")
+    return await read(request, LIST, {"limit": int(request.query_params["limit"])})
 
 
 async def get_conversation(request: Request) -> Response:
     id_, limit = int(request.path_params["id"]), int(request.query_params["limit"])
-    async with signed_in(request) as (connection, user_id):
-        rows = await connection.fetch(HISTORY, user_id, id_, limit)
-    messages = [{name: row[name] for name in ("id", "role", "content", "metadata", "created_at")} for row in rows]
-    conversation = {
-        "id": id_,
-        "title": rows[0]["title"],
-        "created_at": rows[0]["opened_at"],
-        "updated_at": rows[0]["updated_at"],
-        "messages": messages[::-1],
-    }
-    return Response(orjson.dumps(conversation), media_type="application/json")
+    return await read(request, HISTORY, {"conversation_id": id_, "limit": limit, "max_bytes": MAX_PAGE_BYTES})
+
+
+async def read(request: Request, statement: tuple[str, list[str]], values: dict[str, Any]) -> Response:
+    sql, names = statement
+    values |= START_OF_LIST._asdict()
+    async with signed_in(request) as (connection, values["user_id"]):
+        row = await connection.fetchrow(sql, *(values[name] for name in names))
+    return Response(row["body"], media_type="application/json")
 
 
 @asynccontextmanager

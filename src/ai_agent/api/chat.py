@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ai_agent.api.deps import BY_SERVICE, CurrentCaller
+from ai_agent.api.deps import BY_SERVICE, CurrentCaller, SessionRoute
 from ai_agent.api.responses import OWNED, SIGNED_IN, invalid
 from ai_agent.services import turns
 
-router = APIRouter(prefix="/api", tags=["chat"])
+router = APIRouter(route_class=SessionRoute, prefix="/api", tags=["chat"])
 
 MAX_MESSAGE_LENGTH = 100_000
 

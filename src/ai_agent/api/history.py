@@ -7,13 +7,13 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from ai_agent.api.chat import check_text, check_visible
-from ai_agent.api.deps import BY_SERVICE, CurrentCaller
+from ai_agent.api.deps import BY_SERVICE, CurrentCaller, SessionRoute
 from ai_agent.api.responses import OWNED, SIGNED_IN, invalid
 from ai_agent.database.models import Role
 from ai_agent.services import conversations, cursors
 from ai_agent.services.conversations import Page
 
-router = APIRouter(prefix="/api/conversations", tags=["history"])
+router = APIRouter(route_class=SessionRoute, prefix="/api/conversations", tags=["history"])
 
 ConversationId = Annotated[int, Path(ge=-(2**63), lt=2**63, description="The conversation's id.", examples=[42])]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most rows in the answer.")]

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Body, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ai_agent.api.chat import MAX_MESSAGE_LENGTH, REPLAYED, IdempotencyKey, check_text
-from ai_agent.api.deps import BY_SERVICE, ServiceCaller
+from ai_agent.api.deps import BY_SERVICE, ServiceCaller, SessionRoute
 from ai_agent.api.history import CONVERSATION, ConversationId, ConversationListResponse, MessageResponse, Title, shown
 from ai_agent.api.responses import OWNED, SERVICE, invalid
 from ai_agent.database.models import Role
 from ai_agent.services import conversations, turns
 
-router = APIRouter(prefix="/api/conversations", tags=["trusted services"])
+router = APIRouter(route_class=SessionRoute, prefix="/api/conversations", tags=["trusted services"])
 
 MAX_METADATA_BYTES = 64 * 1024
 MAX_METADATA_DEPTH = 100

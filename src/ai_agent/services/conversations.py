@@ -26,7 +26,7 @@ def _object(fields: str) -> str:
 CONVERSATION_JSON = _object("id, title, created_at, updated_at")
 MESSAGE_JSON = _object("id, role, content, metadata, created_at")
 
-_LIST = text(f"""
+LIST_STATEMENT = text(f"""
     WITH page AS (
         SELECT
             *,
@@ -46,7 +46,7 @@ _LIST = text(f"""
     FROM page
 """)
 
-_READ = text(f"""
+READ_STATEMENT = text(f"""
     WITH newest AS (
         SELECT
             *,
@@ -106,14 +106,14 @@ class Page(NamedTuple):
 
 async def read_list(session: AsyncConnection, user_id: str, limit: int, after: Position) -> Page:
     """A page of the user's conversations, the most recently used first."""
-    rows = await session.execute(_LIST, {"user_id": user_id, "limit": limit, **after._asdict()})
+    rows = await session.execute(LIST_STATEMENT, {"user_id": user_id, "limit": limit, **after._asdict()})
     return _page(rows.one())
 
 
 async def read(session: AsyncConnection, user_id: str, conversation_id: int, limit: int, after: Position) -> Page:
     """A conversation with the newest messages before a position, oldest first; raises ConversationNotFound."""
     rows = await session.execute(
-        _READ,
+        READ_STATEMENT,
         {
             "user_id": user_id,
             "conversation_id": conversation_id,
