@@ -3,7 +3,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ai_agent.database.connection import connect_arguments
+from ai_agent.database.url import connect_arguments
 from ai_agent.errors import ConfigurationError
 
 DSN = {
