@@ -33,7 +33,7 @@ def run_postgres(directory: Path, *options: str) -> Iterator[str]:
         raise TrialError("the trial's own PostgreSQL needs Linux or macOS: set DATABASE_URL to a database of yours")
     directory = directory.resolve()
     binaries = find_postgres()
-    launcher = _launcher()
+    launcher = find_launcher()
     with _lock(directory) as lock:
         if not (directory / "data").exists():
             _initialise(directory, [*launcher, binaries / "initdb"], lock)
@@ -71,7 +71,7 @@ def _postgres_folders() -> Iterator[Path]:
         yield Path(program).parent
 
 
-def _launcher() -> list[str | Path]:
+def find_launcher() -> list[str | Path]:
     """Return the words before PostgreSQL's programs, which make them end with this process and never run as root."""
     setpriv = shutil.which("setpriv")
     if os.getuid() != 0:

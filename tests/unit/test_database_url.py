@@ -3,7 +3,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ai_agent.database.url import connect_arguments
+from ai_agent.database.url import connect_arguments, names_pooler
 from ai_agent.errors import ConfigurationError
 
 DSN = {
@@ -32,6 +32,18 @@ UNUSABLE = {
     "unknown mode": ("postgres://db/app?sslmode=strict", "unknown sslmode"),
     "empty mode": ("postgres://db/app?sslmode=", "unknown sslmode"),
     "missing certificate": ("postgres://db/app?sslmode=verify-full&sslrootcert=/no/such/file", "certificate"),
+}
+
+NAMES_POOLER = {
+    "Neon, pooled": ("postgres://ada:pw@ep-a-b-pooler.eu-central-1.aws.neon.tech/app?sslmode=require", True),
+    "Neon, direct": ("postgres://ada:pw@ep-a-b.eu-central-1.aws.neon.tech/app?sslmode=require", False),
+    "Supabase": ("postgres://ada:pw@aws-0-eu-central-1.pooler.supabase.com:6543/postgres", True),
+    "Prisma": ("postgres://db/app?pgbouncer=true", True),
+    "asyncpg": ("postgresql+asyncpg://db/app?statement_cache_size=0", True),
+    "SQLAlchemy": ("postgresql+asyncpg://db/app?prepared_statement_cache_size=0", True),
+    "a larger cache": ("postgresql+asyncpg://db/app?prepared_statement_cache_size=500", False),
+    "a password that looks like one": ("postgres://ada:-pooler.@db/app", False),
+    "a database that is named like one": ("postgres://db/-pooler.app", False),
 }
 
 
@@ -70,3 +82,8 @@ def test_sessions_are_in_utc_and_carry_the_services_name() -> None:
         "timezone": "UTC",
         "application_name": "ai-agent",
     }
+
+
+@pytest.mark.parametrize(("url", "pooled"), NAMES_POOLER.values(), ids=NAMES_POOLER.keys())
+def test_a_url_may_say_that_a_pooler_answers(url: str, pooled: bool) -> None:
+    assert names_pooler(url) is pooled

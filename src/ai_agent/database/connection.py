@@ -1,27 +1,28 @@
-"""The engine and its sessions."""
+"""The engine and its sessions: directly on PostgreSQL, or through a pooler in transaction mode."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from asyncpg.exceptions import ProtocolViolationError
 from sqlalchemy import event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.exc import DBAPIError, DisconnectionError, EmulatedDBAPIException
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from ai_agent.config import Settings
-from ai_agent.database.url import connect_arguments
+from ai_agent.database.url import connect_arguments, names_pooler
 from ai_agent.errors import DatabaseUnavailable
 
-# Statements without names: a pooler in transaction mode may run the next one on another server.
-UNPREPARED: dict[str, Any] = {
-    "statement_cache_size": 0,
-    "prepared_statement_cache_size": 0,
-    "prepared_statement_name_func": str,
-}
+type Connect = Callable[[Dialect, ConnectionPoolEntry, list[Any], dict[str, Any]], DBAPIConnection]
+
+# For a pooler in transaction mode, which may run the next statement on another server: asyncpg then names none, and
+# sends each together with its text. SQLAlchemy still keeps what it learnt of the parameters and columns of a statement,
+# so behind a pooler too it costs one round trip, and needs no transaction around it.
+UNPREPARED: dict[str, Any] = {"statement_cache_size": 0}
 
 # SQLSTATE classes and codes that say "not now" or "not set up" rather than "this statement is wrong".
 _UNAVAILABLE_CLASSES = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})
@@ -30,17 +31,52 @@ _UNAVAILABLE_CODES = frozenset({"42501", "42703", "42P01"})
 
 def create_engine(settings: Settings) -> AsyncEngine:
     """The engine with its pool. Each statement commits by itself: every use case writes with one statement."""
+    database_url = settings.database_url.get_secret_value()
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        connect_args=connect_arguments(settings.database_url.get_secret_value()),
+        connect_args=connect_arguments(database_url),
         isolation_level="AUTOCOMMIT",
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         pool_timeout=settings.database_pool_timeout,
         hide_parameters=True,
     )
+    connect = _connector(settings.database_timeout, pooled=names_pooler(database_url))
+    event.listen(engine.sync_engine, "do_connect", connect)
     event.listen(engine.sync_engine, "checkout", _replace_closed)
     return engine
+
+
+def _connector(timeout: float, *, pooled: bool) -> Connect:
+    """How the engine connects: as to a server itself, unless `pooled`, until a pooler refuses that."""
+    abandoned = str(round((timeout + 1) * 1000))
+    direct_settings = {
+        # The server ends what this process has given up or left behind, and lets go of its locks.
+        "statement_timeout": abandoned,
+        "idle_in_transaction_session_timeout": abandoned,
+        # An idle connection says something before firewalls and address translators forget it.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+
+    def connect(
+        dialect: Dialect, _: ConnectionPoolEntry, args: list[Any], arguments: dict[str, Any]
+    ) -> DBAPIConnection:
+        nonlocal pooled
+        if not pooled:
+            server_settings = arguments["server_settings"] | direct_settings
+            try:
+                return dialect.connect(*args, **arguments | {"server_settings": server_settings})
+            except EmulatedDBAPIException as error:
+                # PgBouncer's "unsupported startup parameter"; PostgreSQL itself knows all of them.
+                if not isinstance(error.driver_exception, ProtocolViolationError):
+                    raise
+        connection = dialect.connect(*args, **arguments | UNPREPARED)
+        pooled = True
+        return connection
+
+    return connect
 
 
 def _replace_closed(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:

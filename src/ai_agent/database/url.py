@@ -1,8 +1,9 @@
-"""DATABASE_URL as people paste it, in the terms of asyncpg."""
+"""DATABASE_URL as people paste it, read as libpq would, in the terms of asyncpg."""
 
+import re
 import ssl
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from ai_agent.errors import ConfigurationError
 
@@ -16,6 +17,11 @@ _CLIENT_ONLY = {
     *("prepared_statement_cache_size", "statement_cache_size"),
 }
 
+# How Prisma, asyncpg and SQLAlchemy are told that a pooler in transaction mode answers, and how Neon and Supabase
+# name theirs: ep-cool-name-pooler.eu-central-1.aws.neon.tech, aws-0-eu-central-1.pooler.supabase.com.
+_POOLER_PARAMETERS = {("pgbouncer", "true"), ("statement_cache_size", "0"), ("prepared_statement_cache_size", "0")}
+_POOLER_HOST = re.compile(r"[-.]pooler\.")
+
 
 def connect_arguments(database_url: str) -> dict[str, Any]:
     """asyncpg's arguments for a PostgreSQL URL as a provider prints it; ConfigurationError if it cannot be used.
@@ -23,14 +29,7 @@ def connect_arguments(database_url: str) -> dict[str, Any]:
     asyncpg reads the URL as libpq would, except for what is mended here: the schemes of SQLAlchemy, parameters
     it does not know, and `verify-*` without a root certificate, which means the system's certificates.
     """
-    try:
-        parts = urlsplit(database_url.strip())
-        parts.port  # noqa: B018  # Reading it checks it.
-    except ValueError as error:
-        raise ConfigurationError(f"DATABASE_URL cannot be read as a URL: {error}") from None
-    if parts.scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
-        raise ConfigurationError("DATABASE_URL must begin with postgresql://")
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    parts, query = _read(database_url)
     mode = _ssl_mode(query)
     kept = {name: value for name, value in query.items() if name not in _CLIENT_ONLY}
     arguments: dict[str, Any] = {
@@ -41,6 +40,23 @@ def connect_arguments(database_url: str) -> dict[str, Any]:
     if mode in ("verify-ca", "verify-full"):
         arguments["ssl"] = _verifying_context(query, check_hostname=mode == "verify-full")
     return arguments
+
+
+def names_pooler(database_url: str) -> bool:
+    """Whether the URL itself says that a pooler in transaction mode stands before the server."""
+    parts, query = _read(database_url)
+    return _POOLER_HOST.search(parts.hostname or "") is not None or not _POOLER_PARAMETERS.isdisjoint(query.items())
+
+
+def _read(database_url: str) -> tuple[SplitResult, dict[str, str]]:
+    try:
+        parts = urlsplit(database_url.strip())
+        parts.port  # noqa: B018  # Reading it checks it.
+    except ValueError as error:
+        raise ConfigurationError(f"DATABASE_URL cannot be read as a URL: {error}") from None
+    if parts.scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
+        raise ConfigurationError("DATABASE_URL must begin with postgresql://")
+    return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
 
 
 def _ssl_mode(query: dict[str, str]) -> str | None:

@@ -1,0 +1,78 @@
+"""What stands before a database in production, as a process of its own: PgBouncer."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ai_agent.local_postgres import find_launcher
+
+# Debian keeps it where only root's PATH leads.
+PATH = os.environ["PATH"] + ":/usr/sbin"
+
+
+@contextmanager
+def run_pgbouncer(folder: Path, server_url: str, *settings: str) -> Iterator[str]:
+    """Pool the server's connections in transaction mode, 4 for each database, and yield the pooler's URL.
+
+    The log is `pgbouncer.log` in the folder.
+    """
+    server, port = urlsplit(server_url), _free_port()
+    (folder / "users.txt").write_text(f'"{server.username}" "{server.password}"\n')
+    lines = (
+        "[databases]",
+        f"* = host={server.hostname} port={server.port}",
+        "[pgbouncer]",
+        "listen_addr = 127.0.0.1",
+        f"listen_port = {port}",
+        "unix_socket_dir =",
+        "auth_type = scram-sha-256",
+        f"auth_file = {folder}/users.txt",
+        "pool_mode = transaction",
+        "default_pool_size = 4",
+        *settings,
+    )
+    (folder / "pgbouncer.ini").write_text("\n".join(lines))
+    with _run("pgbouncer", folder / "pgbouncer.ini", port=port, log=folder / "pgbouncer.log"):
+        yield server._replace(netloc=f"{server.username}:{server.password}@127.0.0.1:{port}").geturl()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def _run(program: str, *arguments: str | Path, port: int, log: Path) -> Iterator[None]:
+    executable = shutil.which(program, path=PATH)
+    if executable is None:
+        pytest.skip(f"{program} is not installed")
+    with log.open("w") as output:
+        process = subprocess.Popen([*find_launcher(), executable, *arguments], stdout=output, stderr=output)
+    try:
+        _wait_until_connected(process, port, log)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait_until_connected(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(f"not listening within 30 seconds: {log.read_text()}")
