@@ -22,6 +22,10 @@ DSN = {
     ),
     "asyncpg's ssl": ("postgresql+asyncpg://db/app?ssl=require", "postgresql://db/app?sslmode=require"),
     "Prisma": ("postgresql://db/app?schema=public&pgbouncer=true&connection_limit=1", "postgresql://db/app"),
+    "the system's certificates": (
+        "postgres://db/app?sslrootcert=system",
+        "postgresql://db/app?sslrootcert=system&sslmode=verify-full",
+    ),
     "a server's setting": ("postgres://db/app?options=endpoint%3Dep-a", "postgresql://db/app?options=endpoint%3Dep-a"),
 }
 
@@ -32,6 +36,8 @@ UNUSABLE = {
     "unknown mode": ("postgres://db/app?sslmode=strict", "unknown sslmode"),
     "empty mode": ("postgres://db/app?sslmode=", "unknown sslmode"),
     "missing certificate": ("postgres://db/app?sslmode=verify-full&sslrootcert=/no/such/file", "certificate"),
+    "missing certificate, also to require": ("postgres://db/app?sslmode=require&sslrootcert=/none", "certificate"),
+    "system's certificates without the name": ("postgres://db/app?sslmode=require&sslrootcert=system", "verify-full"),
 }
 
 NAMES_POOLER = {

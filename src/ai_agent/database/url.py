@@ -37,8 +37,11 @@ def connect_arguments(database_url: str) -> dict[str, Any]:
         # Columns without a time zone hold UTC, and JSON made by the server prints UTC.
         "server_settings": {"timezone": "UTC", "application_name": query.get("application_name", "ai-agent")},
     }
-    if mode in ("verify-ca", "verify-full"):
-        arguments["ssl"] = _verifying_context(query, check_hostname=mode == "verify-full")
+    root = query.get("sslrootcert", "system")
+    context = _read_certificates(root, query)
+    if mode in ("verify-ca", "verify-full") and root == "system":
+        context.check_hostname = mode == "verify-full"
+        arguments["ssl"] = context
     return arguments
 
 
@@ -64,6 +67,10 @@ def _ssl_mode(query: dict[str, str]) -> str | None:
     mode = query.pop("ssl", None) or query.get("sslmode")
     if mode == "true":
         mode = "require"
+    if query.get("sslrootcert") == "system":  # As in libpq: a weaker mode would let anyone with a certificate in.
+        mode = mode or "verify-full"
+        if mode != "verify-full":
+            raise ConfigurationError("DATABASE_URL has sslrootcert=system, which needs sslmode=verify-full")
     if query.get("channel_binding") == "require" and mode in (None, "allow", "prefer"):
         mode = "require"  # Channel binding itself is beyond asyncpg, but it implies TLS.
     if mode is not None and mode not in _SSL_MODES:
@@ -73,13 +80,12 @@ def _ssl_mode(query: dict[str, str]) -> str | None:
     return mode
 
 
-def _verifying_context(query: dict[str, str], *, check_hostname: bool) -> ssl.SSLContext:
-    root = query.get("sslrootcert", "system")
+def _read_certificates(root: str, query: dict[str, str]) -> ssl.SSLContext:
+    """Read the files now: asyncpg does so when it connects, and then a wrong path would look like an outage."""
     try:
         context = ssl.create_default_context(cafile=None if root == "system" else root)
         if "sslcert" in query:
-            context.load_cert_chain(query["sslcert"], query.get("sslkey"))
+            context.load_cert_chain(query["sslcert"], query.get("sslkey"), query.get("sslpassword", ""))
     except OSError as error:
         raise ConfigurationError(f"DATABASE_URL names a certificate that cannot be read: {error}") from None
-    context.check_hostname = check_hostname
     return context
