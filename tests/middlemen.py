@@ -1,4 +1,4 @@
-"""What stands before a database in production, as a process of its own: PgBouncer."""
+"""What stands before a service or a database in production, as processes of their own: PgBouncer and HAProxy."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 
 from ai_agent.local_postgres import find_launcher
 
-# Debian keeps it where only root's PATH leads.
+# Debian keeps both where only root's PATH leads.
 PATH = os.environ["PATH"] + ":/usr/sbin"
 
 
@@ -42,6 +42,29 @@ def run_pgbouncer(folder: Path, server_url: str, *settings: str) -> Iterator[str
     (folder / "pgbouncer.ini").write_text("\n".join(lines))
     with _run("pgbouncer", folder / "pgbouncer.ini", port=port, log=folder / "pgbouncer.log"):
         yield server._replace(netloc=f"{server.username}:{server.password}@127.0.0.1:{port}").geturl()
+
+
+@contextmanager
+def run_haproxy(folder: Path, *service_urls: str) -> Iterator[str]:
+    """Balance requests over the services that are ready, in turn, and yield the balancer's URL."""
+    port = _free_port()
+    lines = (
+        "defaults",
+        "  mode http",
+        "  timeout connect 1s",
+        "  timeout client 30s",
+        "  timeout server 30s",
+        "listen service",
+        f"  bind 127.0.0.1:{port}",
+        "  balance roundrobin",
+        "  option httpchk GET /health/ready",
+        "  default-server check inter 200ms fall 2 rise 1",
+        "  option redispatch 1",
+        *(f"  server replica-{number} {urlsplit(url).netloc}" for number, url in enumerate(service_urls)),
+    )
+    (folder / "haproxy.cfg").write_text("\n".join(lines) + "\n")
+    with _run("haproxy", "-db", "-f", folder / "haproxy.cfg", port=port, log=folder / "haproxy.log"):
+        yield f"http://127.0.0.1:{port}"
 
 
 def _free_port() -> int:
