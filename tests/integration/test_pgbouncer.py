@@ -149,6 +149,12 @@ async def test_a_server_itself_gets_single_statements_prepared_once(listener: Li
         assert len(parsed) == len({statement.partition(":")[2] for statement in parsed})
 
 
+async def test_a_new_connection_asks_for_no_types(listener: Listener) -> None:
+    heard = await hear(listener, listener.url)
+
+    assert not any("pg_type" in statement for messages in heard for _, statement in messages)
+
+
 async def test_a_pooler_is_found_out_even_where_it_ignores_timeouts(listener: Listener, tmp_path: Path) -> None:
     ignored = "ignore_startup_parameters = statement_timeout, idle_in_transaction_session_timeout"
     with run_pgbouncer(tmp_path, listener.url, ignored) as pooled_url:

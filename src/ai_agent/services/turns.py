@@ -103,9 +103,9 @@ def store_statement(*, new: bool, keyed: bool, show_messages: bool) -> TextClaus
         conversation AS ({_INSERT_CONVERSATION if new else _BUMP_CONVERSATION}),
         stored AS (
             INSERT INTO messages (conversation_id, role, content, metadata, created_at)
-            SELECT conversation.id, line.role, line.content, line.metadata, conversation.at
+            SELECT conversation.id, line.role, line.content, CAST(line.metadata AS jsonb), conversation.at
             FROM conversation
-            CROSS JOIN unnest(CAST(:roles AS text[]), CAST(:contents AS text[]), CAST(:metadata AS jsonb[]))
+            CROSS JOIN ROWS FROM (json_to_recordset(CAST(:lines AS json)) AS (role text, content text, metadata text))
                 WITH ORDINALITY AS line (role, content, metadata, position)
             ORDER BY line.position
             RETURNING *
@@ -170,9 +170,8 @@ def _turn(
     return {
         "user_id": user_id,
         "conversation_id": conversation_id,
-        "roles": [line.role for line in lines],
-        "contents": [line.content for line in lines],
-        "metadata": [line.metadata for line in lines],
+        # In one piece of JSON: for an array asyncpg asks each new connection about its type, six round trips long.
+        "lines": json.dumps([line._asdict() for line in lines], ensure_ascii=False),
         "key": key,
         "fingerprint": key and hashlib.sha256(json.dumps([conversation_id, request]).encode()).digest(),
     }
