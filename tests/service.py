@@ -31,17 +31,15 @@ def run_service(
     `arguments` are uvicorn's own, such as `--workers=2`. At the end the process gets SIGTERM, if it still runs.
     """
     log = folder / f"service-{time.monotonic_ns()}.log"
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener, log.open("w") as output:
-        # uvicorn takes a socket that it is handed for a Unix one, and leaves Nagle's algorithm on.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        port = listener.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", app, f"--fd={listener.fileno()}", *arguments],
+            [sys.executable, "-m", "uvicorn", app, f"--port={port}", *arguments],
             cwd=folder,
             env={"PATH": os.environ["PATH"], **environment},
             stdout=output,
             stderr=output,
-            pass_fds=[listener.fileno()],
         )
     url = f"http://127.0.0.1:{port}"
     try:

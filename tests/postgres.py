@@ -1,0 +1,44 @@
+"""A PostgreSQL server of a test's own, to be stopped, killed and started again."""
+
+import os
+import signal
+import socket
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ai_agent.local_postgres import run_postgres
+
+
+class Server:
+    """A server with PostgreSQL's own defaults for durability. It keeps its data, its port and its URL."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._running = ExitStack()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self._port = probe.getsockname()[1]
+        self.url = ""
+
+    def start(self, *options: str) -> None:
+        """Start with these settings, and return when connections are accepted."""
+        url = urlsplit(self._running.enter_context(run_postgres(self._directory, *options, f"port={self._port}")))
+        self.url = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{self._port}").geturl()
+
+    def stop(self) -> None:
+        """Stop as an operator does, which ends all connections."""
+        self._running.close()
+
+    def kill(self) -> None:
+        """Kill every process of the server with SIGKILL."""
+        postmaster = int((self._directory / "data/postmaster.pid").read_text().partition("\n")[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for process in (postmaster, *map(int, children)):
+            with suppress(ProcessLookupError):  # It has seen the end of the others.
+                os.kill(process, signal.SIGKILL)
+        self._running.close()
+
+    def start_slowly(self, hold: Path) -> None:
+        """Start as after a backup was restored: until the file `hold` is gone, connections are refused as too early."""
+        (self._directory / "data/recovery.signal").touch()
+        self.start(f"restore_command=while [ -e {hold} ]; do sleep 0.05; done; false")

@@ -1,0 +1,146 @@
+"""A TCP proxy between the app and its PostgreSQL, which can be told to fail in the ways that networks do."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Literal
+from urllib.parse import urlsplit
+
+NO_LINGER = struct.pack("ii", 1, 0)  # Closing such a socket sends a reset rather than an orderly end.
+
+
+class Proxy:
+    """Forwards to the server of `database_url`, until one of its methods says otherwise.
+
+    What a method sets stays until `forward()`, also for the connections that were open before.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        parts = urlsplit(database_url)
+        self._server = (parts.hostname, parts.port)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
+        self._listener: asyncio.Server | None = None
+        self._flowing = asyncio.Event()
+        self._latency = 0.0
+        self._marker = b""
+        self._fate: Literal["silence", "reset"] = "silence"
+        # Bound but never listening, it keeps the port for the times when connections are to be refused.
+        self._port = socket.socket()
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._port.bind(("127.0.0.1", 0))
+        credentials = parts.netloc.rpartition("@")[0]
+        address = f"{credentials}@127.0.0.1:{self._port.getsockname()[1]}"
+        self.url = parts._replace(netloc=address, query="sslmode=disable").geturl()
+
+    async def forward(self) -> None:
+        """Be a plain proxy, at first or again; what was swallowed before is delivered now, as a network would."""
+        self._latency = 0.0
+        self._marker = b""
+        self._flowing.set()
+        if self._listener is None:
+            port = self._port.getsockname()[1]
+            self._listener = await asyncio.start_server(self._serve, "127.0.0.1", port, reuse_port=True)
+
+    def delay(self, seconds: float) -> None:
+        """Let everything take this much longer, in each direction."""
+        self._latency = seconds
+
+    def refuse(self) -> None:
+        """Reset the connections that are open, and refuse new ones."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Reset the connections that are open; new ones are welcome."""
+        for writer in list(self._writers):
+            _reset(writer)
+
+    def forget(self) -> None:
+        """Reset the connections that are open, but each only when it is used, as a gateway does that was restarted."""
+        self._forgotten |= self._writers
+
+    def swallow(self) -> None:
+        """Accept connections, and let nothing through in either direction."""
+        self._flowing.clear()
+
+    def lose_answer(self, marker: bytes, fate: Literal["silence", "reset"] = "silence") -> None:
+        """Deliver what holds the marker, such as the text of a message, but none of the server's answers from then on.
+
+        With the fate `reset` the connection is reset when the answer comes.
+        """
+        self._marker = marker
+        self._fate = fate
+
+    async def close(self) -> None:
+        self.refuse()
+        self._flowing.set()
+        self._port.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        lost = asyncio.Event()
+        try:
+            await self._flowing.wait()
+            from_server, to_server = await asyncio.open_connection(*self._server)
+            self._writers.add(to_server)
+            try:
+                async with asyncio.TaskGroup() as pumps:
+                    pumps.create_task(self._ask(reader, to_server, lost))
+                    pumps.create_task(self._answer(from_server, writer, lost))
+            finally:
+                self._discard(to_server)
+        except* OSError:
+            _reset(writer)
+        finally:
+            self._discard(writer)
+
+    async def _ask(self, client: asyncio.StreamReader, server: asyncio.StreamWriter, lost: asyncio.Event) -> None:
+        while chunk := await self._next(client):
+            if server in self._forgotten:
+                raise ConnectionResetError
+            if self._marker and self._marker in chunk:
+                lost.set()
+            server.write(chunk)
+            await server.drain()
+        server.close()
+
+    async def _answer(self, server: asyncio.StreamReader, client: asyncio.StreamWriter, lost: asyncio.Event) -> None:
+        while chunk := await self._next(server):
+            if not lost.is_set():
+                client.write(chunk)
+                await client.drain()
+            elif self._fate == "reset":
+                _reset(client)
+        client.close()
+
+    async def _next(self, reader: asyncio.StreamReader) -> bytes:
+        chunk = await reader.read(65536)
+        await asyncio.sleep(self._latency)
+        await self._flowing.wait()
+        return chunk
+
+    def _discard(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        self._writers.discard(writer)
+        self._forgotten.discard(writer)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def run_proxy(database_url: str) -> AsyncIterator[Proxy]:
+    proxy = Proxy(database_url)
+    await proxy.forward()
+    try:
+        yield proxy
+    finally:
+        await proxy.close()
