@@ -76,7 +76,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _answer_service_error(request: Request, error: ServiceError) -> JSONResponse:
     if error.status_code == 503:
         request.app.state.metrics.unavailable.labels(error.cause).inc()
-        logger.error("%s: %s", type(error).__name__, error.__cause__ or error.detail)
+        logger.error("%s: %r", type(error).__name__, error.__cause__ or error.detail)
     return JSONResponse({"detail": error.detail}, error.status_code, dict(error.headers))
 
 

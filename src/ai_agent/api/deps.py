@@ -10,7 +10,7 @@ from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ai_agent.database.connection import open_session
+from ai_agent.database.connection import open_session, try_out
 from ai_agent.errors import ServiceRequired
 from ai_agent.services import auth
 
@@ -48,7 +48,7 @@ class SessionToken(HTTPBearer):
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
         served = _served_user(request)
         if served is not None:
-            return Caller(served, await _open_session(request))
+            return await _serve(request, served)
         secret = request.app.state.settings.better_auth_secret
         token = auth.read_token(request.headers.get("authorization"), secret)
         session = await _open_session(request)
@@ -60,7 +60,13 @@ async def service_caller(request: Request) -> Caller:
     served = _served_user(request)
     if served is None:
         raise ServiceRequired
-    return Caller(served, await _open_session(request))
+    return await _serve(request, served)
+
+
+async def _serve(request: Request, user_id: str) -> Caller:
+    session = await _open_session(request)
+    await try_out(session)  # As looking a token up does for a user.
+    return Caller(user_id, session)
 
 
 async def _open_session(request: Request) -> AsyncConnection:

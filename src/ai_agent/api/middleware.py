@@ -1,5 +1,6 @@
 """What happens around every request: its id, its log line, the limit of its body, and the answer of last resort."""
 
+import asyncio
 import logging
 import re
 import time
@@ -14,6 +15,10 @@ from ai_agent import logs
 from ai_agent.metrics import Metrics
 
 MAX_BODY_BYTES = 1024 * 1024
+
+# A request body has five seconds, and another for every 16 KiB of it that have arrived.
+BODY_SECONDS = 5.0
+BODY_BYTES_PER_SECOND = 16 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +85,10 @@ def _route(scope: Scope) -> str:
 
 
 class BodyLimit:
-    """Refuses a request body beyond MAX_BODY_BYTES, declared or not, as soon as the handler reads it."""
+    """Refuses a request body beyond MAX_BODY_BYTES, declared or not, and one that arrives too slowly.
+
+    A server such as uvicorn waits for a body as long as its client likes, even after it was told to stop.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -89,15 +97,24 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        started_at = asyncio.get_running_loop().time()
         declared = Headers(scope=scope).get("content-length", "")
         too_large = declared.isdecimal() and int(declared) > MAX_BODY_BYTES
         size = 0
+        more = True
 
         async def receive_within_limit() -> Message:
-            nonlocal size
+            nonlocal size, more
             if too_large:
                 raise HTTPException(413, "The request body is larger than 1 MiB.")
-            message = await receive()
+            if not more:
+                return await receive()  # What comes after the body is that the client has gone, at any time.
+            try:
+                async with asyncio.timeout_at(started_at + BODY_SECONDS + size / BODY_BYTES_PER_SECOND):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "The request body arrives too slowly.", {"Connection": "close"}) from None
+            more = message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > MAX_BODY_BYTES:
                 raise HTTPException(413, "The request body is larger than 1 MiB.")

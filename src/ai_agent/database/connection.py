@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncpg.exceptions import ProtocolViolationError
-from sqlalchemy import event
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy import Executable, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError, EmulatedDBAPIException
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -24,6 +24,11 @@ type Connect = Callable[[Dialect, ConnectionPoolEntry, list[Any], dict[str, Any]
 # so behind a pooler too it costs one round trip, and needs no transaction around it.
 UNPREPARED: dict[str, Any] = {"statement_cache_size": 0}
 
+# The part of a session's time after which its statement is cancelled; the rest is for the server to confirm it.
+_PATIENCE = 0.9
+
+_NOTHING = text("SELECT 1")
+
 # SQLSTATE classes and codes that say "not now" or "not set up" rather than "this statement is wrong".
 _UNAVAILABLE_CLASSES = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})
 _UNAVAILABLE_CODES = frozenset({"42501", "42703", "42P01"})
@@ -34,7 +39,8 @@ def create_engine(settings: Settings) -> AsyncEngine:
     database_url = settings.database_url.get_secret_value()
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        connect_args=connect_arguments(database_url),
+        # The time-out bounds asyncpg's own request to cancel a statement; statements end sooner, with their session.
+        connect_args={**connect_arguments(database_url), "command_timeout": settings.database_timeout},
         isolation_level="AUTOCOMMIT",
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
@@ -44,6 +50,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
     connect = _connector(settings.database_timeout, pooled=names_pooler(database_url))
     event.listen(engine.sync_engine, "do_connect", connect)
     event.listen(engine.sync_engine, "checkout", _replace_closed)
+    event.listen(engine.sync_engine, "handle_error", _replace_read_only)
     return engine
 
 
@@ -85,6 +92,16 @@ def _replace_closed(connection: DBAPIConnection, entry: ConnectionPoolEntry, pro
         raise DisconnectionError
 
 
+def _replace_read_only(context: ExceptionContext) -> None:
+    """Give up the connections of a database that refuses writes: they would refuse them when it no longer does."""
+    if _is_read_only(context.original_exception):
+        context.is_disconnect = True
+
+
+def _is_read_only(error: BaseException | None) -> bool:
+    return getattr(error, "sqlstate", None) == "25006"
+
+
 @asynccontextmanager
 async def open_session(engine: AsyncEngine, timeout: float) -> AsyncIterator[AsyncConnection]:
     """A connection from the pool for one unit of work of at most `timeout` seconds.
@@ -92,18 +109,19 @@ async def open_session(engine: AsyncEngine, timeout: float) -> AsyncIterator[Asy
     Raises DatabaseUnavailable when there is none in time, when it is lost or too slow, or the server refuses.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+    opened_at = loop.time()
+    deadline = opened_at + _PATIENCE * timeout
     try:
+        # Giving up cancels the statement in the database too, which would else go on with it, or go on waiting.
         async with asyncio.timeout_at(deadline):
             session = await engine.connect()
-        # Cancelling a query waits for the server to agree. Dropping the connection needs nobody's answer.
-        watchdog = loop.call_at(deadline, _drop, session)
-        try:
-            yield session
-            await session.commit()
-        finally:
-            watchdog.cancel()
-            await session.close()
+            # That waits for the server to agree. Dropping the connection needs nobody's answer.
+            watchdog = loop.call_at(opened_at + timeout, _drop, session)
+            try:
+                yield session
+            finally:
+                watchdog.cancel()
+                await session.close()
     except PoolTimeoutError as error:
         raise DatabaseUnavailable("pool_exhausted") from error
     except OSError as error:  # TimeoutError is one of them.
@@ -112,11 +130,33 @@ async def open_session(engine: AsyncEngine, timeout: float) -> AsyncIterator[Asy
         if not is_unavailable(error):
             raise
         lost = "too_slow" if loop.time() >= deadline else "connection_lost"
-        raise DatabaseUnavailable(lost if error.connection_invalidated else "refused") from error
+        dropped = error.connection_invalidated and not _is_read_only(error.orig)
+        raise DatabaseUnavailable(lost if dropped else "refused") from error
 
 
 def _drop(session: AsyncConnection) -> None:
-    session.sync_connection.connection.driver_connection.terminate()  # type: ignore[union-attr]  # As above.
+    if not session.invalidated:
+        session.sync_connection.connection.driver_connection.terminate()  # type: ignore[union-attr]  # As above.
+
+
+async def read_first(session: AsyncConnection, statement: Executable, parameters: dict[str, Any]) -> Any:
+    """The scalar that a session begins with. It must be a read, as it is repeated when the connection proves dead.
+
+    A server, or a network, may drop every connection of the pool without a word, which only using one will tell.
+    """
+    try:
+        return await session.scalar(statement, parameters)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    await session.rollback()
+    await session.get_raw_connection()  # Reconnects; the statement would wrap the errors of that in another of its own.
+    return await session.scalar(statement, parameters)
+
+
+async def try_out(session: AsyncConnection) -> None:
+    """Begin a session that has no read of its own to begin with."""
+    await read_first(session, _NOTHING, {})
 
 
 def is_unavailable(error: DBAPIError) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy import Text, bindparam, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
+from ai_agent.database.connection import read_first
 from ai_agent.database.models import UserSession
 from ai_agent.errors import NotAuthenticated, ServiceRequired
 
@@ -80,7 +81,7 @@ def read_service_headers(token: str | None, user_id: str | None, expected: Secre
 
 async def find_user(session: AsyncConnection, token: str) -> str:
     """The id of the user whose session is current; raises NotAuthenticated when there is none."""
-    user_id: str | None = await session.scalar(_USER_OF_TOKEN, {"token": token})
+    user_id: str | None = await read_first(session, _USER_OF_TOKEN, {"token": token})
     if user_id is None:
         raise NotAuthenticated
     return user_id

@@ -1,0 +1,60 @@
+"""The order of a conversation's messages, however many are sent to it at the same moment."""
+
+import asyncio
+from collections import Counter
+
+import asyncpg
+import httpx
+
+from tests.conftest import Chat, SignIn
+from tests.integration.conftest import stored_questions
+
+
+async def test_messages_sent_at_once_are_stored_as_turns_one_after_the_other(
+    chat: Chat, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    conversation_id = (await chat(headers, "first"))["conversation_id"]
+    messages = [f"message {number}" for number in range(40)]
+
+    await asyncio.gather(*(chat(headers, message, conversation_id) for message in messages))
+
+    stored = await stored_questions(database)
+    assert stored[conversation_id][0] == "first"
+    assert Counter(stored[conversation_id][1:]) == Counter(messages)
+
+
+async def test_a_conversation_shows_the_same_order_as_its_ids(
+    chat: Chat, client: httpx.AsyncClient, sign_in: SignIn
+) -> None:
+    headers = await sign_in()
+    conversation_id = (await chat(headers))["conversation_id"]
+    await asyncio.gather(*(chat(headers, f"message {number}", conversation_id) for number in range(40)))
+
+    shown = (await client.get(f"/api/conversations/{conversation_id}", headers=headers)).json()["messages"]
+
+    assert len(shown) == 82
+    assert [message["id"] for message in shown] == sorted(message["id"] for message in shown)
+    assert [message["created_at"] for message in shown] == sorted(message["created_at"] for message in shown)
+
+
+async def test_a_message_that_arrives_during_the_deletion_is_a_404_or_deleted_too(
+    chat: Chat, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    for position in (0, 3, 6, 9):
+        conversation_id = (await chat(headers))["conversation_id"]
+        requests = [append(client, headers, conversation_id) for _ in range(10)]
+        requests.insert(position, client.delete(f"/api/conversations/{conversation_id}", headers=headers))
+
+        statuses = [response.status_code for response in await asyncio.gather(*requests)]
+
+        assert statuses.pop(position) == 204
+        assert set(statuses) <= {200, 404}
+        assert await stored_questions(database) == {}
+        assert (await append(client, headers, conversation_id)).status_code == 404
+
+
+async def append(client: httpx.AsyncClient, headers: dict[str, str], conversation_id: int) -> httpx.Response:
+    body = {"message": "Hello", "conversation_id": conversation_id}
+    return await client.post("/api/chat", headers=headers, json=body)

@@ -1,0 +1,131 @@
+"""SIGTERM ends the service in order and in time, whatever its clients are doing."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.conftest import Headers, SignIn, StartService
+from tests.integration.conftest import until_one_waits_for_a_lock, until_the_service_is_gone
+from tests.service import Service
+
+# uvicorn raises the signal again when all is done, which a shell shows as 143; with several workers it does not.
+IN_ORDER = {0, -signal.SIGTERM}
+
+HEAD = "POST /api/chat HTTP/1.1\r\nHost: service.test\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+
+
+@asynccontextmanager
+async def requests_in_flight(
+    service: Service, headers: Headers, database: asyncpg.Connection
+) -> AsyncIterator[list[asyncio.Task[httpx.Response]]]:
+    """Four messages to one conversation, which the service can store only when the block has ended."""
+    async with httpx.AsyncClient(base_url=service.url, headers=headers) as client:
+        conversation_id = (await client.post("/api/chat", json={"message": "Hello"})).json()["conversation_id"]
+        body = {"message": "Hello", "conversation_id": conversation_id}
+        async with database.transaction():
+            await database.execute("SELECT FROM conversations FOR UPDATE")
+            answers = [asyncio.create_task(client.post("/api/chat", json=body)) for _ in range(4)]
+            await until_one_waits_for_a_lock(database)
+            yield answers
+        await asyncio.wait(answers)
+
+
+async def assert_ended_in_order(service: Service) -> None:
+    assert await asyncio.to_thread(service.process.wait, 10) in IN_ORDER
+    assert "Traceback" not in service.log.read_text()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers=2",)], ids=["one process", "two workers"])
+async def test_requests_in_flight_are_answered_and_the_pool_is_closed(
+    arguments: tuple[str, ...], start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    service = start_service(*arguments)
+    async with requests_in_flight(service, await sign_in(), database) as answers:
+        service.process.terminate()
+        await asyncio.sleep(0.5)
+
+    assert [answer.result().status_code for answer in answers] == [200] * 4
+    await assert_ended_in_order(service)
+    await until_the_service_is_gone(database)
+
+
+async def test_new_connections_are_refused_while_the_last_requests_are_answered(
+    start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    service = start_service()
+    async with requests_in_flight(service, await sign_in(), database) as answers:
+        service.process.terminate()
+        await until_refused(service)
+
+    assert [answer.result().status_code for answer in answers] == [200] * 4
+    await assert_ended_in_order(service)
+
+
+async def until_refused(service: Service) -> None:
+    async with asyncio.timeout(3):
+        while True:
+            try:
+                _, writer = await connect(service)
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
+
+
+async def connect(service: Service, limit: int = 2**16) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    address = urlsplit(service.url)
+    return await asyncio.open_connection(address.hostname, address.port, limit=limit)
+
+
+async def test_a_request_that_never_arrives_whole_is_a_408_and_holds_up_nothing(start_service: StartService) -> None:
+    service = start_service()
+    half_a_head = begin_to_send(service, HEAD, dripping=False)
+    half_a_body = begin_to_send(service, f"{HEAD}\r\n{{", dripping=False)
+    drops = begin_to_send(service, f"{HEAD}\r\n", dripping=True)
+    answers = asyncio.gather(half_a_head, half_a_body, drops)
+    await asyncio.sleep(0.5)  # So that the service has seen them.
+
+    service.process.terminate()
+
+    await assert_ended_in_order(service)
+    assert list(await answers) == ["", "HTTP/1.1 408", "HTTP/1.1 408"]
+
+
+async def begin_to_send(service: Service, beginning: str, *, dripping: bool) -> str:
+    """The status line for a client that sends this and never the rest, or a drop of it now and then."""
+    reader, writer = await connect(service)
+    writer.write(beginning.encode())
+    answer = asyncio.create_task(reader.read())
+    while not answer.done():
+        if dripping:
+            writer.write(b" ")
+        await asyncio.sleep(0.2)
+    writer.close()
+    return answer.result()[:12].decode()
+
+
+async def test_clients_that_do_not_read_their_answers_hold_up_nothing_beyond_the_graceful_timeout(
+    start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    service = start_service("--timeout-graceful-shutdown=2")
+    await database.execute("INSERT INTO conversations (id, user_id) VALUES (1000000000, 'ada')")
+    await database.execute(
+        "INSERT INTO messages (conversation_id, role, content)"
+        " SELECT 1000000000, 'user', repeat('a', 100000) FROM generate_series(1, 40)"
+    )
+    authorization = (await sign_in())["Authorization"]
+    _, writer = await connect(service, limit=1024)
+    head = f"GET /api/conversations/1000000000 HTTP/1.1\r\nHost: service.test\r\nAuthorization: {authorization}\r\n\r\n"
+    writer.write(head.encode())
+    await asyncio.sleep(1)
+
+    service.process.terminate()
+
+    await assert_ended_in_order(service)
+    writer.close()
