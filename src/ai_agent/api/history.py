@@ -1,10 +1,11 @@
 """Reading conversations back, renaming and deleting them: `/api/conversations`."""
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from starlette.datastructures import URL
 
 from ai_agent.api.chat import check_text, check_visible
 from ai_agent.api.deps import BY_SERVICE, CurrentCaller, SessionRoute
@@ -139,11 +140,17 @@ async def get_conversation(
 def _answer(request: Request, page: Page, *scope: object) -> Response:
     response = Response(page.body, media_type="application/json")
     if page.next is not None:
-        url, _, _ = str(request.url).partition("?")
-        query = [item for item in request.query_params.multi_items() if item[0] != "cursor"]
-        query.append(("cursor", cursors.encode(page.next, *scope)))
-        response.headers["Link"] = f'<{url}?{urlencode(query)}>; rel="next"'
+        url = _url_with_cursor(request, cursors.encode(page.next, *scope))
+        response.headers["Link"] = f'<{url}>; rel="next"'
     return response
+
+
+def _url_with_cursor(request: Request, cursor: str) -> URL:
+    """The URL as the client sees it, with another cursor; in latin-1 every byte of the query stays what it is."""
+    query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    query = [*((name, value) for name, value in query if name != "cursor"), ("cursor", cursor)]
+    encoded = urlencode(query, encoding="latin-1").encode()
+    return URL(scope={**request.scope, "path": quote(request.scope["path"]), "query_string": encoded})
 
 
 @router.patch(

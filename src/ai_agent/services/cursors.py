@@ -38,11 +38,11 @@ def decode(cursor: str | None, *scope: object) -> Position:
     if cursor is None:
         return START
     try:
-        microseconds, row_id, digest = _LAYOUT.unpack(base64.b64decode(cursor, b"-_", validate=True))
+        microseconds, row_id, _ = _LAYOUT.unpack(base64.b64decode(cursor, b"-_", validate=True))
         position = Position(_EPOCH + timedelta(microseconds=microseconds), row_id)
     except (ValueError, struct.error, OverflowError):
         raise InvalidCursor from None
-    if digest != _digest(microseconds, row_id, scope):
+    if cursor != encode(position, *scope):
         raise InvalidCursor
     return position
 
