@@ -26,6 +26,10 @@ def _object(fields: str) -> str:
 CONVERSATION_JSON = _object("id, title, created_at, updated_at")
 MESSAGE_JSON = _object("id, role, content, metadata, created_at")
 
+# One more row than the page shows tells whether more follow. In a subselect the planner cannot see the number, and
+# reads the index in order; seeing a long page of a list hardly longer, it would fetch and sort the whole list.
+_LIMIT = "LIMIT (SELECT :limit + 1)"
+
 LIST_STATEMENT = text(f"""
     WITH page AS (
         SELECT
@@ -34,7 +38,7 @@ LIST_STATEMENT = text(f"""
         FROM conversations
         WHERE user_id = :user_id AND (updated_at, id) < (:at, :id)
         ORDER BY updated_at DESC, id DESC
-        LIMIT :limit + 1
+        {_LIMIT}
     )
     SELECT
         convert_to(coalesce(json_agg(
@@ -56,7 +60,7 @@ READ_STATEMENT = text(f"""
         WHERE conversation_id = :conversation_id AND (created_at, id) < (:at, :id)
         WINDOW newest_first AS (ORDER BY created_at DESC, id DESC)
         ORDER BY created_at DESC, id DESC
-        LIMIT :limit + 1
+        {_LIMIT}
     ), page AS (
         SELECT *, position <= :limit AND (position = 1 OR bytes <= :max_bytes) AS fits
         FROM newest
