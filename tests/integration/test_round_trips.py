@@ -1,0 +1,145 @@
+"""How often a request waits for the database, counted on the wire: behind a network, that is what it costs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import event
+
+from tests.conftest import Headers, SignIn, make_settings, running
+
+APPEND = {"message": "Hello", "conversation_id": 1}
+NEW, STORED = {"Idempotency-Key": "new"}, {"Idempotency-Key": "stored"}
+
+# Method, path, body and headers; then the status, and the round trips, of which the first finds the user.
+REQUESTS: dict[str, tuple[str, str, dict[str, Any] | None, Headers, int, int]] = {
+    "liveness": ("GET", "/health", None, {}, 200, 0),
+    "list": ("GET", "/api/conversations", None, {}, 200, 2),
+    "a page of the list": ("GET", "/api/conversations?limit=1", None, {}, 200, 2),
+    "read": ("GET", "/api/conversations/1", None, {}, 200, 2),
+    "a page of messages": ("GET", "/api/conversations/1?limit=1", None, {}, 200, 2),
+    "read what is not there": ("GET", "/api/conversations/3", None, {}, 404, 2),
+    "begin": ("POST", "/api/chat", {"message": "Hello"}, {}, 200, 2),
+    "append": ("POST", "/api/chat", APPEND, {}, 200, 2),
+    "append to what is not there": ("POST", "/api/chat", {**APPEND, "conversation_id": 3}, {}, 404, 2),
+    "begin with a key": ("POST", "/api/chat", {"message": "Hello"}, NEW, 200, 2),
+    "append with a key": ("POST", "/api/chat", APPEND, NEW, 200, 2),
+    "replay": ("POST", "/api/chat", APPEND, STORED, 200, 3),
+    "rename": ("PATCH", "/api/conversations/1", {"title": "Holiday plans"}, {}, 200, 2),
+    "delete": ("DELETE", "/api/conversations/1", None, {}, 204, 2),
+    "an unknown token": ("GET", "/api/conversations", None, {"Authorization": "Bearer unknown"}, 401, 1),
+    "no token": ("GET", "/api/conversations", None, {"Authorization": ""}, 401, 0),
+    "a body that is not valid": ("POST", "/api/chat", {"message": ""}, {}, 422, 1),
+}
+
+
+class CountingProxy:
+    """Passes bytes on to the database, and keeps the types of the messages that clients send."""
+
+    def __init__(self, database_url: str) -> None:
+        self.sent = b""
+        self._server = urlsplit(database_url)
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection(self._server.hostname, self._server.port)
+        await asyncio.gather(self._pass_on(upstream_reader, writer), self._count(reader, upstream_writer))
+
+    async def _count(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
+        """Read the frontend protocol: one message without a type, then those that have one, each with its length."""
+        typed = b""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                length = await reader.readexactly(4)
+                body = await reader.readexactly(int.from_bytes(length) - 4)
+                upstream.write(typed + length + body)
+                self.sent += typed
+                typed = await reader.readexactly(1)
+        upstream.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while some := await reader.read(65536):
+                writer.write(some)
+        writer.close()
+
+
+@pytest.fixture
+def proxy(database_url: str) -> CountingProxy:
+    return CountingProxy(database_url)
+
+
+@pytest.fixture
+async def app(database_url: str, database: asyncpg.Connection, proxy: CountingProxy) -> AsyncIterator[FastAPI]:
+    """The app, with its database behind the proxy."""
+    async with await asyncio.start_server(proxy.accept, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        user, _, _ = urlsplit(database_url).netloc.rpartition("@")
+        url = urlsplit(database_url)._replace(netloc=f"{user}@127.0.0.1:{port}", query="sslmode=disable").geturl()
+        async with running(make_settings(database_url=url)) as app:
+            yield app
+
+
+@pytest.fixture
+async def ada(client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection) -> Headers:
+    """A user with two conversations, the first having a turn with a key."""
+    await database.execute("ALTER TABLE conversations ALTER id RESTART")
+    headers = await sign_in("ada")
+    for body, key in (({"message": "one"}, {}), ({"message": "two"}, {}), (APPEND, STORED)):
+        await client.post("/api/chat", headers=headers | key, json=body)
+    return headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status", "round_trips"), REQUESTS.values(), ids=REQUESTS.keys()
+)
+async def test_a_request_waits_for_the_database_as_often_as_it_must(
+    method: str,
+    path: str,
+    body: dict[str, Any] | None,
+    headers: Headers,
+    status: int,
+    round_trips: int,
+    client: httpx.AsyncClient,
+    proxy: CountingProxy,
+    ada: Headers,
+    sign_in: SignIn,
+) -> None:
+    # Somebody else's requests prepare the statements: one that stores and, with a key, one that finds.
+    bob = await sign_in("bob")
+    for _ in range(2):
+        await client.request(method, path, headers=bob | headers, json=body)
+    proxy.sent = b""
+
+    response = await client.request(method, path, headers=ada | headers, json=body)
+
+    # Each is one Bind, one Execute and one Sync: nothing is prepared again, and no BEGIN or ping goes by itself.
+    assert (response.status_code, proxy.sent) == (status, b"BES" * round_trips)
+
+
+async def test_a_request_takes_one_connection_from_the_pool(
+    app: FastAPI, client: httpx.AsyncClient, ada: Headers
+) -> None:
+    taken: list[object] = []
+    event.listen(app.state.engine.sync_engine, "checkout", lambda *connection: taken.append(connection))
+
+    response = await client.post("/api/chat", headers=ada | NEW, json=APPEND)
+
+    assert (response.status_code, len(taken)) == (200, 1)
+
+
+async def test_a_new_connection_prepares_the_statements_of_a_turn_and_asks_nothing_else(
+    app: FastAPI, client: httpx.AsyncClient, proxy: CountingProxy, ada: Headers
+) -> None:
+    await app.state.engine.dispose()
+    proxy.sent = b""
+
+    response = await client.post("/api/chat", headers=ada, json=APPEND)
+
+    # Before them the old connection says goodbye, and the new one sends its password.
+    assert (response.status_code, proxy.sent.lstrip(b"Xp")) == (200, b"PDHBES" * 2)
