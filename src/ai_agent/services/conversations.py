@@ -13,6 +13,7 @@ from ai_agent.errors import ConversationNotFound
 from ai_agent.services.cursors import Position
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024
+"""Of JSON, for the messages of a page; a page has at least one message, whatever its size."""
 
 # In UTC whatever the session's time zone; `at` is a column of the query.
 DEFAULT_TITLE = "'Chat - ' || to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')"
@@ -50,6 +51,8 @@ LIST_STATEMENT = text(f"""
     FROM page
 """)
 
+# The stored sizes, which are known without reading long texts, keep JSON from being made of much more than a page. The
+# JSON is longer, as a control character takes six bytes in it, so its own size decides where the page ends.
 READ_STATEMENT = text(f"""
     WITH newest AS (
         SELECT
@@ -61,9 +64,21 @@ READ_STATEMENT = text(f"""
         WINDOW newest_first AS (ORDER BY created_at DESC, id DESC)
         ORDER BY created_at DESC, id DESC
         {_LIMIT}
-    ), page AS (
-        SELECT *, position <= :limit AND (position = 1 OR bytes <= :max_bytes) AS fits
+    ), shown AS MATERIALIZED (
+        SELECT
+            created_at,
+            id,
+            position,
+            CASE WHEN position = 1 OR bytes <= :max_bytes THEN {MESSAGE_JSON} END AS message
         FROM newest
+    ), page AS (
+        SELECT
+            *,
+            position = 1
+                OR position <= :limit
+                AND message IS NOT NULL
+                AND sum(octet_length(message::text)) OVER (ORDER BY position) <= :max_bytes AS fits
+        FROM shown
     )
     SELECT
         convert_to({_object("id, title, created_at, updated_at, messages")}::text, 'UTF8') AS body,
@@ -73,9 +88,7 @@ READ_STATEMENT = text(f"""
     FROM conversations
     CROSS JOIN LATERAL (
         SELECT
-            coalesce(json_agg(
-                {MESSAGE_JSON} ORDER BY position DESC
-            ) FILTER (WHERE fits), '[]') AS messages,
+            coalesce(json_agg(message ORDER BY position DESC) FILTER (WHERE fits), '[]') AS messages,
             (array_agg(created_at ORDER BY position DESC) FILTER (WHERE fits))[1] AS last_at,
             (array_agg(id ORDER BY position DESC) FILTER (WHERE fits))[1] AS last_id,
             count(*) FILTER (WHERE NOT fits) > 0 AS more
