@@ -29,10 +29,9 @@ def compose(method: str, path: str, headers: dict[str, str], body: object = None
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
-async def connect(url: str, buffer: int = 65536) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the server; what is read stays in the kernel beyond `buffer` bytes."""
+async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     address = urlsplit(url)
-    return await asyncio.open_connection(address.hostname, address.port, limit=buffer)
+    return await asyncio.open_connection(address.hostname, address.port)
 
 
 async def exchange(url: str, request: bytes) -> Answer:

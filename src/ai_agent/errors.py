@@ -35,6 +35,13 @@ class ConversationNotFound(ServiceError):
     detail = "Conversation not found."
 
 
+class ClientGone(ServiceError):
+    """The client closed its connection while it waited. Only the log and the metrics show this, as nginx's 499."""
+
+    status_code = 499
+    detail = "The client closed the connection."
+
+
 class DatabaseUnavailable(ServiceError):
     """The database did not do the work in time; nothing was lost that had been acknowledged."""
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ai_agent.database.connection import open_session, try_out
-from ai_agent.errors import ServiceRequired
+from ai_agent.errors import ClientGone, ServiceRequired
 from ai_agent.services import auth
 
 
@@ -72,7 +72,11 @@ async def _serve(request: Request, user_id: str) -> Caller:
 async def _open_session(request: Request) -> AsyncConnection:
     state = request.app.state
     sessions: AsyncExitStack = request.state.sessions
-    return await sessions.enter_async_context(open_session(state.engine, state.settings.database_timeout))
+    must_wait = _must_wait(request)
+    session = await sessions.enter_async_context(open_session(state.engine, state.settings.database_timeout))
+    if must_wait and await request.is_disconnected():
+        raise ClientGone
+    return session
 
 
 def _served_user(request: Request) -> str | None:
@@ -84,6 +88,13 @@ def _served_user(request: Request) -> str | None:
     served = auth.read_service_headers(token, user_id, expected)
     request.state.by_service = served is not None
     return served
+
+
+def _must_wait(request: Request) -> bool:
+    """Whether all connections are in use. Only then may the client be gone before there is one, and is it asked."""
+    settings: Settings = request.app.state.settings
+    in_use: int = request.app.state.engine.pool.checkedout()
+    return in_use >= settings.database_pool_size + settings.database_max_overflow
 
 
 session_token = SessionToken(

@@ -1,0 +1,123 @@
+"""More clients at once than the pool has connections: each is answered, and afterwards everything is as before."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from tests.conftest import Headers, SignIn, StartService
+from tests.load import (
+    MIB,
+    Answer,
+    compose,
+    connect,
+    connections_in_use,
+    exchange,
+    measure_growth,
+    scrape,
+    wait_for_requests,
+)
+
+CLIENTS = 500
+POOL_OF_ONE = {
+    "DATABASE_POOL_SIZE": "1",
+    "DATABASE_MAX_OVERFLOW": "0",
+    "DATABASE_POOL_TIMEOUT": "4",
+    "DATABASE_TIMEOUT": "4.5",
+}
+
+
+async def burst(url: str, headers: Headers) -> list[Answer]:
+    """All clients at the same moment: every other one sends a message, the rest list their conversations."""
+    requests = [
+        compose("POST", "/api/chat", headers, {"message": "Hello"}),
+        compose("GET", "/api/conversations", headers),
+    ]
+    return await asyncio.gather(*(exchange(url, requests[n % 2]) for n in range(CLIENTS)))
+
+
+async def open_conversation(database: asyncpg.Connection) -> int:
+    id_: int = await database.fetchval("INSERT INTO conversations (user_id) VALUES ('ada') RETURNING id")
+    return id_
+
+
+@asynccontextmanager
+async def locked(database: asyncpg.Connection, id_: int) -> AsyncIterator[None]:
+    """Make every message to the conversation wait."""
+    async with database.transaction():
+        await database.execute("SELECT FROM conversations WHERE id = $1 FOR UPDATE", id_)
+        yield
+
+
+async def test_500_clients_at_once_are_served_or_told_to_come_back(
+    start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    service, headers = start_service(), await sign_in()
+
+    answers, growth = await measure_growth(service, burst(service.url, headers))
+
+    statuses = Counter(answer.status for answer in answers)
+    assert statuses[200] + statuses[503] == CLIENTS
+    assert statuses[200] >= 30  # Twice what the pool can hold, on however busy a machine.
+    assert all("\r\nretry-after: " in answer.head for answer in answers if answer.status == 503)
+    assert growth < 100 * MIB
+
+
+async def test_liveness_is_answered_during_the_burst(start_service: StartService, sign_in: SignIn) -> None:
+    service, headers = start_service(), await sign_in()
+
+    load = asyncio.create_task(burst(service.url, headers))
+    while not load.done():
+        async with asyncio.timeout(5):
+            assert (await exchange(service.url, compose("GET", "/health", {}))).status == 200
+
+    assert len(await load) == CLIENTS
+
+
+async def test_500_clients_that_no_connection_is_left_for_are_told_to_come_back_and_all_is_as_before(
+    start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    service, headers = start_service(), await sign_in("ada")
+    id_ = await open_conversation(database)
+    append = compose("POST", "/api/chat", headers, {"message": "Hello", "conversation_id": id_})
+
+    async with locked(database, id_):
+        answers, growth = await measure_growth(
+            service, asyncio.gather(*(exchange(service.url, append) for _ in range(CLIENTS)))
+        )
+    afterwards = [await exchange(service.url, append) for _ in range(20)]
+
+    assert {answer.status for answer in answers} == {503}
+    assert all("\r\nretry-after: " in answer.head for answer in answers)
+    assert growth < 100 * MIB
+    assert {answer.status for answer in afterwards} == {200}
+    assert await connections_in_use(service.url) == 0
+
+
+async def test_nothing_is_stored_for_clients_that_left_while_they_waited(
+    start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    service = start_service(**POOL_OF_ONE)
+    headers = await sign_in("ada")
+    id_ = await open_conversation(database)
+
+    async with locked(database, id_):
+        append = compose("POST", "/api/chat", headers, {"message": "I stay", "conversation_id": id_})
+        staying = asyncio.create_task(exchange(service.url, append))
+        await wait_for_requests(service.url, 1)
+        leaving = [await connect(service.url) for _ in range(20)]
+        for _, writer in leaving:
+            writer.write(compose("POST", "/api/chat", headers, {"message": "I leave"}))
+        await wait_for_requests(service.url, 21)
+        for _, writer in leaving:
+            writer.close()
+        assert (await exchange(service.url, compose("GET", "/health", {}))).status == 200
+    assert (await staying).status == 200
+    await wait_for_requests(service.url, 0)
+
+    metrics = await scrape(service.url)
+    contents = await database.fetch("SELECT content FROM messages ORDER BY id")
+    assert [row["content"] for row in contents] == ["I stay", "Echo: I stay"]
+    assert metrics["http_request_duration_seconds_count", ("POST", "/api/chat", "499")] == 20
