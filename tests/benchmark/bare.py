@@ -50,9 +50,9 @@ async def chat(request: Request) -> Response:
     statement, names = START if body.get("conversation_id") is None else APPEND
     turn: dict[str, Any] = {
         "conversation_id": body.get("conversation_id"),
-        "roles": ["user", "assistant"],
-        "contents": [question, answer],
-        "metadata": [None, None],
+        "lines": orjson.dumps(
+            [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        ).decode(),
     }
     async with signed_in(request) as (connection, turn["user_id"]):
         conversation_id = await connection.fetchval(statement, *(turn[name] for name in names))

@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ai_agent.config import Settings
 from ai_agent.database.connection import open_session, try_out
 from ai_agent.errors import ClientGone, ServiceRequired
 from ai_agent.services import auth
