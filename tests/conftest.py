@@ -185,6 +185,14 @@ def chat(client: httpx.AsyncClient) -> Chat:
 
 
 @pytest.fixture
+async def unlucky(database: asyncpg.Connection) -> AsyncIterator[str]:
+    """A message that the database refuses as nobody expects it to: no outage, and no fault of the client's."""
+    await database.execute("ALTER TABLE messages ADD CONSTRAINT lucky CHECK (content NOT LIKE '%thirteen%')")
+    yield "thirteen"
+    await database.execute("ALTER TABLE messages DROP CONSTRAINT lucky")
+
+
+@pytest.fixture
 def start_service(database_url: str, tmp_path: Path) -> Iterator[StartService]:
     """Start the service as a process of its own, on the test's database unless told otherwise."""
     with ExitStack() as services:

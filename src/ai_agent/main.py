@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -21,6 +21,12 @@ from ai_agent.errors import ConfigurationError, ServiceError
 from ai_agent.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+NOT_JSON = {
+    "type": "json_invalid",
+    "loc": ["body"],
+    "msg": "The body must be JSON in UTF-8, sent with 'Content-Type: application/json'",
+}
 
 DESCRIPTION = """
 Keeps people's conversations. Sign in with better-auth, send each message to `POST /api/chat`, and read everything back
@@ -52,6 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_api_route(settings.metrics_path, health.get_metrics, include_in_schema=False)
     app.exception_handler(ServiceError)(_answer_service_error)
     app.exception_handler(RequestValidationError)(_answer_invalid_request)
+    app.exception_handler(400)(_answer_unreadable_body)
+    app.exception_handler(405)(_answer_other_method)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestLog)
     if settings.cors_origins:
@@ -82,8 +90,23 @@ async def _answer_service_error(request: Request, error: ServiceError) -> JSONRe
 
 async def _answer_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
     """FastAPI's own answer repeats the input, which may be secret, and cannot be JSON when it holds NaN."""
+    if isinstance(error.body, bytes):  # Left unparsed, as its media type is not JSON.
+        return JSONResponse({"detail": [NOT_JSON]}, 422)
     problems = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in error.errors()]
     return JSONResponse({"detail": problems}, 422)
+
+
+async def _answer_unreadable_body(_: Request, __: Exception) -> JSONResponse:
+    """FastAPI's only 400 is for JSON in another encoding, nested too deep, or with an endless number."""
+    return JSONResponse({"detail": [NOT_JSON]}, 422)
+
+
+async def _answer_other_method(request: Request, error: HTTPException) -> JSONResponse:
+    """The framework's `Allow` has the methods of one route only; RFC 9110 asks for all that the path has."""
+    path = getattr(request.scope.get("route"), "path", None)
+    operations = request.app.openapi()["paths"].get(path)
+    headers = {"Allow": ", ".join(sorted(operations)).upper()} if operations else error.headers
+    return JSONResponse({"detail": error.detail}, 405, headers)
 
 
 def __getattr__(name: str) -> object:
