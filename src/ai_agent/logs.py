@@ -1,9 +1,11 @@
 """Logging: where lines go and what they look like. Each carries the id of the request it belongs to."""
 
 import logging
+import traceback
 from contextvars import ContextVar
 from typing import Literal
 
+import asyncpg
 from pythonjsonlogger.json import JsonFormatter
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
@@ -33,3 +35,24 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
 def add_request_id(record: logging.LogRecord) -> bool:
     record.request_id = request_id.get()
     return True
+
+
+def describe(error: BaseException) -> str:
+    """The traceback of an error with its causes, the first one first, but with few of their texts.
+
+    Texts quote what people sent: pydantic's the input, asyncpg's the parameters, PostgreSQL's DETAIL the row.
+    """
+    steps: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        steps.insert(0, "".join(traceback.format_tb(cause.__traceback__)) + _name(cause))
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "\nwhich led to\n".join(steps)
+
+
+def _name(error: BaseException) -> str:
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    # The server's first line speaks of its own tables and constraints, except where a value is what is wrong.
+    if isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.DataError):
+        return f"{name}: {error.args[0]}"
+    return name

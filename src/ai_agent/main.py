@@ -84,7 +84,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _answer_service_error(request: Request, error: ServiceError) -> JSONResponse:
     if error.status_code == 503:
         request.app.state.metrics.unavailable.labels(error.cause).inc()
-        logger.error("%s: %r", type(error).__name__, error.__cause__ or error.detail)
+        cause = getattr(error.__cause__, "orig", error.__cause__)  # SQLAlchemy's text repeats the whole statement.
+        logger.error("%s: %s", type(error).__name__, error.detail if cause is None else repr(cause))
     return JSONResponse({"detail": error.detail}, error.status_code, dict(error.headers))
 
 

@@ -57,12 +57,12 @@ class RequestLog:
         metrics.in_progress.inc()
         try:
             await self.app(scope, receive, send_with_id)
-        except Exception:
-            logger.exception("%s %s failed", scope["method"], _route(scope))
-            if status:  # The answer has begun, so the connection has to be cut for the client to notice.
-                raise
-            response = JSONResponse({"detail": "Internal server error."}, status_code=500)
-            await response(scope, receive, send_with_id)
+        except Exception as error:
+            # Not logger.exception: it writes the texts of errors, which quote what people sent.
+            logger.error("%s %s failed:\n%s", scope["method"], _route(scope), logs.describe(error))  # noqa: TRY400
+            if not status:  # Otherwise the answer has begun, and the server cuts it short when this returns.
+                response = JSONResponse({"detail": "Internal server error."}, status_code=500)
+                await response(scope, receive, send_with_id)
         finally:
             metrics.in_progress.dec()
             _record(scope, metrics, status, time.perf_counter() - started)
