@@ -35,6 +35,13 @@ from `/api/conversations`, on any device.
 **Authorize** with the token that better-auth handed out, then *Try it out*. Every error is `{"detail": ...}`.
 """
 
+TAGS = [
+    {"name": "chat", "description": "Sending a message and getting the assistant's answer."},
+    {"name": "history", "description": "Reading conversations back, renaming and deleting them."},
+    {"name": "trusted services", "description": "What a service does for a user, with its own token."},
+    {"name": "health", "description": "For operators and their load balancers."},
+]
+
 
 class Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
@@ -46,7 +53,13 @@ class Service(FastAPI):
 def create_app(settings: Settings) -> FastAPI:
     """The service with these settings; raises ConfigurationError for a DATABASE_URL that cannot be used."""
     app = Service(
-        title="ai-agent", version="0.1.0", description=DESCRIPTION, lifespan=_lifespan, docs_url=None, redoc_url=None
+        title="ai-agent",
+        version="0.1.0",
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.engine = create_engine(settings)

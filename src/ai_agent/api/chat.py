@@ -4,10 +4,10 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema
 
 from ai_agent.api.deps import BY_SERVICE, CurrentCaller, SessionRoute
-from ai_agent.api.responses import OWNED, SIGNED_IN, invalid
+from ai_agent.api.responses import OWNED, SIGNED_IN, TOO_LARGE, invalid
 from ai_agent.services import turns
 
 router = APIRouter(route_class=SessionRoute, prefix="/api", tags=["chat"])
@@ -15,6 +15,13 @@ router = APIRouter(route_class=SessionRoute, prefix="/api", tags=["chat"])
 MAX_MESSAGE_LENGTH = 100_000
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+# What the checks below are in the OpenAPI document.
+TEXT: dict[str, JsonValue] = {"pattern": r"^[^\x00]*$"}
+VISIBLE: dict[str, JsonValue] = {"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
+
+# FastAPI writes bounds as floats, which cannot hold those of an id.
+Id = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64", "examples": [42]})]
 
 
 def check_text(value: str) -> str:
@@ -53,8 +60,9 @@ class ChatRequest(BaseModel):
         min_length=1,
         max_length=MAX_MESSAGE_LENGTH,
         description="The user's text, stored byte for byte as sent; it must not be blank.",
+        json_schema_extra=VISIBLE,
     )
-    conversation_id: int | None = Field(
+    conversation_id: Id | None = Field(
         default=None,
         strict=True,
         ge=-(2**63),
@@ -79,7 +87,7 @@ EXAMPLE = {
 class ChatResponse(BaseModel):
     """The turn as it was stored."""
 
-    conversation_id: int = Field(description="Send it with the next message to go on with the conversation.")
+    conversation_id: Id = Field(description="Send it with the next message to go on with the conversation.")
     user_message: str
     assistant_message: str
 
@@ -93,6 +101,7 @@ class ChatResponse(BaseModel):
         200: {"content": {"application/json": {"example": EXAMPLE}}, "headers": REPLAYED},
         **SIGNED_IN,
         **OWNED,
+        **TOO_LARGE,
         **invalid({"type": "value_error", "loc": ["body", "message"], "msg": "Value error, must not be blank"}),
     },
 )

@@ -17,7 +17,12 @@ class HealthResponse(BaseModel):
     service: str
 
 
-@router.get("/health", operation_id="getHealth", summary="Is the process alive?")
+@router.get(
+    "/health",
+    operation_id="getHealth",
+    summary="Is the process alive?",
+    responses={200: {"content": {"application/json": {"example": {"status": "healthy", "service": "ai-agent"}}}}},
+)
 async def get_health() -> HealthResponse:
     """Answers as long as the process does. It never asks the database, so an outage restarts nothing."""
     return HealthResponse(status="healthy", service="ai-agent")
@@ -27,7 +32,10 @@ async def get_health() -> HealthResponse:
     "/health/ready",
     operation_id="getReadiness",
     summary="Can the service do its work?",
-    responses=describe(NotMigrated, "The database does not answer, or is not migrated; the text says which."),
+    responses={
+        200: {"content": {"application/json": {"example": {"status": "ready", "service": "ai-agent"}}}},
+        **describe(NotMigrated, "The database does not answer, or is not migrated; the text says which."),
+    },
 )
 async def get_readiness(request: Request) -> HealthResponse:
     """Asks the database whether it answers and has the migrations of this release."""

@@ -7,16 +7,16 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.datastructures import URL
 
-from ai_agent.api.chat import check_text, check_visible
+from ai_agent.api.chat import VISIBLE, Id, check_text, check_visible
 from ai_agent.api.deps import BY_SERVICE, CurrentCaller, SessionRoute
-from ai_agent.api.responses import OWNED, SIGNED_IN, invalid
+from ai_agent.api.responses import OWNED, SIGNED_IN, TOO_LARGE, invalid
 from ai_agent.database.models import Role
 from ai_agent.services import conversations, cursors
 from ai_agent.services.conversations import Page
 
 router = APIRouter(route_class=SessionRoute, prefix="/api/conversations", tags=["history"])
 
-ConversationId = Annotated[int, Path(ge=-(2**63), lt=2**63, description="The conversation's id.", examples=[42])]
+ConversationId = Annotated[Id, Path(ge=-(2**63), lt=2**63, description="The conversation's id.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most rows in the answer.")]
 Cursor = Annotated[
     str | None, Query(description="Where to go on; follow the `Link` of the page before rather than making one.")
@@ -27,7 +27,7 @@ Title = Annotated[
     str,
     AfterValidator(check_text),
     AfterValidator(check_visible),
-    Field(min_length=1, max_length=200, examples=["Holiday plans"]),
+    Field(min_length=1, max_length=200, json_schema_extra=VISIBLE),
 ]
 
 
@@ -36,7 +36,7 @@ class ConversationListResponse(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    id: int
+    id: Id
     title: str | None
     created_at: AwareDatetime
     updated_at: AwareDatetime = Field(description="When its last message was stored.")
@@ -45,7 +45,7 @@ class ConversationListResponse(BaseModel):
 class MessageResponse(BaseModel):
     """A message in the shape of OpenAI's chat messages."""
 
-    id: int = Field(description="Ascends in the order of the conversation.")
+    id: Id = Field(description="Ascends in the order of the conversation.")
     role: Role
     content: str = Field(description="May be empty where `metadata` carries tool calls.")
     metadata: dict[str, Any] | None
@@ -61,6 +61,8 @@ class ConversationDetailResponse(ConversationListResponse):
 class ConversationUpdateRequest(BaseModel):
     """The new title."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Holiday plans"}]})
+
     title: Title
 
 
@@ -71,12 +73,12 @@ CONVERSATION = {
     "updated_at": "2026-11-22T09:30:12.345678+00:00",
 }
 MESSAGES = [
-    {"id": 83, "role": "user", "content": "Good morning!", "metadata": None, "created_at": CONVERSATION["created_at"]},
+    {"id": 83, "role": "user", "content": "Good morning!", "metadata": {}, "created_at": CONVERSATION["created_at"]},
     {
         "id": 84,
         "role": "assistant",
         "content": "Echo: Good morning!",
-        "metadata": None,
+        "metadata": {"model": "echo"},
         "created_at": CONVERSATION["created_at"],
     },
 ]
@@ -159,7 +161,7 @@ def _url_with_cursor(request: Request, cursor: str) -> URL:
     summary="Rename a conversation",
     openapi_extra=BY_SERVICE,
     response_model=ConversationListResponse,
-    responses=shown({**CONVERSATION, "title": "Holiday plans"}) | SIGNED_IN | OWNED | BAD_ID,
+    responses=shown({**CONVERSATION, "title": "Holiday plans"}) | SIGNED_IN | OWNED | TOO_LARGE | BAD_ID,
 )
 async def rename_conversation(
     conversation_id: ConversationId, body: ConversationUpdateRequest, caller: CurrentCaller

@@ -15,6 +15,7 @@ from ai_agent import logs
 from ai_agent.metrics import Metrics
 
 MAX_BODY_BYTES = 1024 * 1024
+BODY_TOO_LARGE = "The request body is larger than 1 MiB."
 
 # A request body has five seconds, and another for every 16 KiB of it that have arrived.
 BODY_SECONDS = 5.0
@@ -106,7 +107,7 @@ class BodyLimit:
         async def receive_within_limit() -> Message:
             nonlocal size, more
             if too_large:
-                raise HTTPException(413, "The request body is larger than 1 MiB.")
+                raise HTTPException(413, BODY_TOO_LARGE)
             if not more:
                 return await receive()  # What comes after the body is that the client has gone, at any time.
             try:
@@ -117,7 +118,7 @@ class BodyLimit:
             more = message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > MAX_BODY_BYTES:
-                raise HTTPException(413, "The request body is larger than 1 MiB.")
+                raise HTTPException(413, BODY_TOO_LARGE)
             return message
 
         await self.app(scope, receive_within_limit, send)

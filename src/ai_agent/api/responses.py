@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from ai_agent.api.middleware import BODY_TOO_LARGE
 from ai_agent.errors import (
     ConversationNotFound,
     DatabaseUnavailable,
@@ -33,6 +34,12 @@ class ValidationErrorResponse(BaseModel):
     detail: list[FieldProblem] | str
 
 
+HEADERS = {
+    "Retry-After": "Seconds to wait before the next attempt.",
+    "WWW-Authenticate": "The scheme of authentication.",
+}
+
+
 def describe(error: type[ServiceError], meaning: str) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI entry of one error, its headers included."""
     return {
@@ -40,7 +47,8 @@ def describe(error: type[ServiceError], meaning: str) -> dict[int | str, dict[st
             "model": ErrorResponse,
             "description": meaning,
             "headers": {
-                name: {"schema": {"type": "string", "example": value}} for name, value in error.headers.items()
+                name: {"description": HEADERS[name], "schema": {"type": "string", "example": value}}
+                for name, value in error.headers.items()
             },
             "content": {"application/json": {"example": {"detail": error.detail}}},
         }
@@ -65,3 +73,10 @@ SERVICE = describe(ServiceRequired, "The service's token or the user's id is mis
     DatabaseUnavailable, "The database is unreachable or busy. Wait for `Retry-After` seconds and try again."
 )
 OWNED = describe(ConversationNotFound, "There is no such conversation, or it is somebody else's.")
+TOO_LARGE: dict[int | str, dict[str, Any]] = {
+    413: {
+        "model": ErrorResponse,
+        "description": "The request body is too large.",
+        "content": {"application/json": {"example": {"detail": BODY_TOO_LARGE}}},
+    }
+}

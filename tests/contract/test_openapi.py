@@ -1,0 +1,151 @@
+"""The published document against the running service, and against what a reader of it needs."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from tests.conftest import PROJECT, Headers, SignIn, StartService
+
+type JSON = dict[str, Any]
+
+SERVICE = {"X-Service-Auth": "0123456789abcdef0123456789abcdef", "X-User-ID": "ada"}
+SERVICE_TAG = "trusted services"
+
+
+@pytest.fixture(scope="module")
+def document(service_url: str) -> JSON:
+    document: JSON = httpx.get(f"{service_url}/openapi.json").json()
+    return document
+
+
+@pytest.fixture
+async def headers(sign_in: SignIn) -> Headers:
+    return await sign_in()
+
+
+def operations(document: JSON, prefix: str = "/") -> Iterator[tuple[str, JSON]]:
+    """Each operation below a path, by a name such as `GET /health`."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if path.startswith(prefix):
+                yield f"{method.upper()} {path}", operation
+
+
+def bodies(document: JSON) -> Iterator[tuple[str, JSON, Any]]:
+    """Each body that is sent or answered: what it is, its schema, and its example, which is None if it has none."""
+    for name, operation in operations(document):
+        messages = {"request": operation.get("requestBody", {}), **operation["responses"]}
+        for part, message in messages.items():
+            for content in message.get("content", {}).values():
+                schema = content["schema"]
+                model = document["components"]["schemas"].get(schema.get("$ref", "").split("/")[-1], schema)
+                yield f"{name} {part}", schema, content.get("example", model.get("examples", [None])[0])
+
+
+@pytest.mark.parametrize("by_service", [False, True], ids=["a user", "a trusted service"])
+def test_the_service_answers_as_the_document_says(
+    by_service: bool, document: JSON, start_service: StartService, headers: Headers, tmp_path: Path
+) -> None:
+    service = start_service(LOG_LEVEL="DEBUG", SERVICE_AUTH_TOKEN=SERVICE["X-Service-Auth"])
+    # No schema can say that metadata is at most 64 kB, 100 levels deep and without NUL. The phase that is left out
+    # fills 100 messages to their limits, for longer than the rest of the test takes.
+    chosen = ["--exclude-checks=positive_data_acceptance", "--phases=examples,fuzzing,stateful"]
+    arguments = [f"--include-tag={SERVICE_TAG}", *chosen] if by_service else [f"--exclude-tag={SERVICE_TAG}"]
+
+    run = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json"]
+        + ["--checks=all", "--generation-deterministic", "--max-examples=10", "--continue-on-failure", *arguments]
+        + [f"--header={name}: {value}" for name, value in (SERVICE if by_service else headers).items()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "SCHEMATHESIS_HOOKS": "tests.contract.hooks"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    served = set(re.findall(r"\] ([A-Z]+ /\S*) 2\d\d ", service.log.read_text()))
+    assert served >= {
+        name for name, operation in operations(document) if (SERVICE_TAG in operation["tags"]) is by_service
+    }
+
+
+def test_each_operation_says_what_it_is_for(document: JSON) -> None:
+    wanted = ("summary", "description", "operationId", "tags")
+
+    assert [name for name, operation in operations(document) if not all(map(operation.get, wanted))] == []
+
+
+def test_each_operation_has_an_id_of_its_own_that_can_name_a_function(document: JSON) -> None:
+    ids = [operation["operationId"] for _, operation in operations(document)]
+
+    assert [id_ for id_ in ids if ids.count(id_) > 1 or not re.fullmatch("[a-z][A-Za-z]+", id_)] == []
+
+
+def test_each_tag_is_explained(document: JSON) -> None:
+    explained = {tag["name"] for tag in document["tags"] if tag["description"]}
+
+    assert {tag for _, operation in operations(document) for tag in operation["tags"]} == explained
+
+
+def test_each_body_has_an_example_that_fits_its_schema(document: JSON) -> None:
+    unfit = [
+        name
+        for name, schema, example in bodies(document)
+        if example is None or not jsonschema_rs.is_valid({**schema, "components": document["components"]}, example)
+    ]
+
+    assert unfit == []
+
+
+def test_each_parameter_and_each_header_of_an_answer_is_described(document: JSON) -> None:
+    undescribed = [
+        f"{name} {part['name']}"
+        for name, operation in operations(document)
+        for part in operation.get("parameters", [])
+        if not part.get("description")
+    ] + [
+        f"{name} {status} {header}"
+        for name, operation in operations(document)
+        for status, response in operation["responses"].items()
+        for header, described in response.get("headers", {}).items()
+        if not described.get("description")
+    ]
+
+    assert undescribed == []
+
+
+def test_each_operation_lists_every_answer_it_may_give(document: JSON) -> None:
+    lacking = {}
+    for name, operation in operations(document, "/api"):
+        wanted = {"401", "503"}
+        wanted |= {"413", "422"} if "requestBody" in operation else set()
+        wanted |= {"422"} if "parameters" in operation else set()
+        wanted |= {"404"} if "{" in name or "conversation_id" in str(operation.get("requestBody")) else set()
+        if missing := wanted - operation["responses"].keys():
+            lacking[name] = missing
+
+    assert lacking == {}
+
+
+def test_each_api_operation_needs_a_bearer_token_and_health_needs_none(document: JSON) -> None:
+    schemes = document["components"]["securitySchemes"]
+    bearers = {name for name, scheme in schemes.items() if (scheme["type"], scheme.get("scheme")) == ("http", "bearer")}
+
+    assert [name for name, operation in operations(document, "/api") if not operation.get("security")] == []
+    assert [name for name, operation in operations(document, "/health") if "security" in operation] == []
+    assert bearers == {"sessionToken"}
+
+
+def test_each_name_of_a_component_is_one_that_openapi_allows(document: JSON) -> None:
+    names = [name for components in document["components"].values() for name in components]
+
+    assert [name for name in names if not re.fullmatch("[A-Za-z0-9._-]+", name)] == []
