@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from ai_agent.services.conversations import _READ, MAX_PAGE_BYTES
+from ai_agent.services.conversations import MAX_PAGE_BYTES, READ_STATEMENT
 from ai_agent.services.cursors import START
 from tests.conftest import SignIn, StartService
 from tests.load import MIB, compose, exchange, measure_growth
@@ -117,7 +117,7 @@ async def test_texts_beyond_the_page_are_not_read_from_the_disk(database: asyncp
     id_ = await seed(database, messages=300, text="", length=0)
     await database.execute("UPDATE messages SET content = $1 || id", secrets.token_hex(50_000))
     values = {"user_id": "ada", "conversation_id": id_, "limit": 1000, "max_bytes": MAX_PAGE_BYTES, **START._asdict()}
-    statement = _READ.bindparams(**values).compile(compile_kwargs={"literal_binds": True})
+    statement = READ_STATEMENT.bindparams(**values).compile(compile_kwargs={"literal_binds": True})
 
     [explained] = json.loads(await database.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"))
 
