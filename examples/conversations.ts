@@ -24,7 +24,7 @@ export class Conversations {
   /** Sends a message, in a new conversation if the id is null. The same key again never stores it twice. */
   async send(message: string, conversationId: number | null, key: string, signal?: AbortSignal): Promise<Turn> {
     const { data, error } = await this.#client.POST("/api/chat", {
-      params: { header: { "idempotency-key": key } },
+      params: { header: { "Idempotency-Key": key } },
       body: { message, conversation_id: conversationId },
       signal: signal ?? null,
     });

@@ -64,9 +64,9 @@ async def until_one_waits_for_a_lock(database: asyncpg.Connection) -> None:
     await until_there_are(1, database, "SELECT FROM pg_locks WHERE NOT granted")
 
 
-async def until_the_service_is_gone(database: asyncpg.Connection) -> None:
-    """Wait until no connection of the service is left in the database."""
-    mine = "datname = current_database() AND application_name = 'ai-agent'"
+async def until_the_service_is_gone(database: asyncpg.Connection, name: str = "ai-agent") -> None:
+    """Wait until no connection with this application name is left in the database."""
+    mine = f"datname = current_database() AND application_name = '{name}'"
     await until_there_are(0, database, f"SELECT FROM pg_stat_activity WHERE {mine}")
 
 

@@ -116,7 +116,7 @@ async def test_a_page_of_long_messages_ends_early_and_skips_none(
 ) -> None:
     [id_] = await add_conversations(database, [0])
     ids = await add_messages(database, id_, list(range(6)))
-    sizes = [1, 1, MAX_PAGE_BYTES - 2, MAX_PAGE_BYTES + 1, 1, MAX_PAGE_BYTES]
+    sizes = [1, 1, MAX_PAGE_BYTES - 1000, MAX_PAGE_BYTES, 1, MAX_PAGE_BYTES]
     await database.executemany(
         "UPDATE messages SET content = repeat('x', $2) WHERE id = $1", list(zip(ids, sizes, strict=True))
     )

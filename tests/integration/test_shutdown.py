@@ -43,16 +43,20 @@ async def assert_ended_in_order(service: Service) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--workers=2",)], ids=["one process", "two workers"])
 async def test_requests_in_flight_are_answered_and_the_pool_is_closed(
-    arguments: tuple[str, ...], start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
+    arguments: tuple[str, ...],
+    start_service: StartService,
+    sign_in: SignIn,
+    database: asyncpg.Connection,
+    database_url: str,
 ) -> None:
-    service = start_service(*arguments)
+    service = start_service(*arguments, DATABASE_URL=f"{database_url}?application_name=stopped")
     async with requests_in_flight(service, await sign_in(), database) as answers:
         service.process.terminate()
         await asyncio.sleep(0.5)
 
     assert [answer.result().status_code for answer in answers] == [200] * 4
     await assert_ended_in_order(service)
-    await until_the_service_is_gone(database)
+    await until_the_service_is_gone(database, "stopped")
 
 
 async def test_new_connections_are_refused_while_the_last_requests_are_answered(
