@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from ai_agent.database.connection import create_engine, open_session
+from ai_agent.errors import DatabaseUnavailable
 from ai_agent.local_postgres import run_postgres
 from tests.conftest import (
     FAST,
@@ -165,6 +168,23 @@ async def test_a_pooler_is_found_out_even_where_it_ignores_timeouts(listener: Li
         heard = await hear(listener, pooled_url)
 
     assert all(statement.startswith(" <unnamed>: ") for messages in heard for _, statement in messages)
+
+
+async def test_a_pooler_that_lost_its_server_keeps_a_new_process_waiting_no_longer_than_allowed(tmp_path: Path) -> None:
+    with ExitStack() as server:
+        url = server.enter_context(run_postgres(tmp_path / "postgres", *FAST))
+        with run_pgbouncer(tmp_path, url) as pooled_url:
+            await run_sql(pooled_url, "SELECT 1")
+            server.close()
+            engine = create_engine(make_settings(database_url=pooled_url))
+            started = time.monotonic()
+
+            with pytest.raises(DatabaseUnavailable):
+                async with open_session(engine, 4):
+                    pass
+
+            assert time.monotonic() - started < 5
+            await engine.dispose()
 
 
 async def test_the_server_ends_what_a_vanished_process_has_left_behind(database_url: str) -> None:

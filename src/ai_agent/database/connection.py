@@ -49,6 +49,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
     )
     connect = _connector(settings.database_timeout, pooled=names_pooler(database_url))
     event.listen(engine.sync_engine, "do_connect", connect)
+    event.listen(engine.sync_engine, "connect", _is_ready)
     event.listen(engine.sync_engine, "checkout", _replace_closed)
     event.listen(engine.sync_engine, "handle_error", _replace_read_only)
     return engine
@@ -68,8 +69,15 @@ def _connector(timeout: float, *, pooled: bool) -> Connect:
     }
 
     def connect(
-        dialect: Dialect, _: ConnectionPoolEntry, args: list[Any], arguments: dict[str, Any]
+        dialect: Dialect, entry: ConnectionPoolEntry, args: list[Any], arguments: dict[str, Any]
     ) -> DBAPIConnection:
+        connection = open_connection(dialect, args, arguments)
+        # SQLAlchemy has questions to the first one. If they stay open, closing it in good order would take 2 s more.
+        terminate = dialect.get_driver_connection(connection).terminate
+        entry.info["unready"] = asyncio.get_running_loop().call_later(timeout / 2, terminate)
+        return connection
+
+    def open_connection(dialect: Dialect, args: list[Any], arguments: dict[str, Any]) -> DBAPIConnection:
         nonlocal pooled
         if not pooled:
             server_settings = arguments["server_settings"] | direct_settings
@@ -84,6 +92,10 @@ def _connector(timeout: float, *, pooled: bool) -> Connect:
         return connection
 
     return connect
+
+
+def _is_ready(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    entry.info.pop("unready").cancel()
 
 
 def _replace_closed(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
