@@ -61,16 +61,16 @@ async def stored_questions(database: asyncpg.Connection) -> dict[int, list[str]]
 
 async def until_one_waits_for_a_lock(database: asyncpg.Connection) -> None:
     """Wait until somebody's statement waits for another transaction to end."""
-    await until_there_are(1, database, "SELECT FROM pg_locks WHERE NOT granted")
+    await until(database, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
 
 
 async def until_the_service_is_gone(database: asyncpg.Connection, name: str = "ai-agent") -> None:
     """Wait until no connection with this application name is left in the database."""
     mine = f"datname = current_database() AND application_name = '{name}'"
-    await until_there_are(0, database, f"SELECT FROM pg_stat_activity WHERE {mine}")
+    await until(database, f"SELECT count(*) = 0 FROM pg_stat_activity WHERE {mine}")
 
 
-async def until_there_are(count: int, database: asyncpg.Connection, query: str) -> None:
+async def until(database: asyncpg.Connection, question: str) -> None:
     async with asyncio.timeout(10):
-        while len(await database.fetch(query)) != count:  # noqa: ASYNC110  # The event is in another process.
+        while not await database.fetchval(question):  # noqa: ASYNC110  # The event is in another process.
             await asyncio.sleep(0.01)
