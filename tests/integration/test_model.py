@@ -4,13 +4,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.conftest import SignIn
 
@@ -19,12 +27,17 @@ type Clients = dict[str, httpx.Client]
 
 USERS = ("ada", "bob", "eve")
 NOT_FOUND = (404, {"detail": "Conversation not found."})
+KEY_REUSED = (
+    422,
+    {"detail": "This Idempotency-Key was sent before with another body: use a new key for a new message."},
+)
 
 users = st.sampled_from(USERS)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20).filter(
     str.strip
 )
 limits = st.sampled_from([1, 2, 3, 1000])
+keys = st.sampled_from(["first", "second"])
 
 
 @dataclass
@@ -33,6 +46,14 @@ class Conversation:
 
     shown: JSON
     messages: list[JSON]
+
+
+class Stored(NamedTuple):
+    """A request that was stored under a key, and its answer."""
+
+    body: JSON
+    id: int
+    answer: tuple[int, JSON]
 
 
 class Model(RuleBasedStateMachine):
@@ -44,6 +65,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.clients = clients
         self.conversations: dict[str, dict[int, Conversation]] = {user: {} for user in USERS}
+        self.stored: dict[tuple[str, str], Stored] = {}
         for client in clients.values():
             for conversation in client.get("/api/conversations").json():
                 client.delete(f"/api/conversations/{conversation['id']}")
@@ -54,7 +76,6 @@ class Model(RuleBasedStateMachine):
 
         id_: int = response.json()["conversation_id"]
         assert answer(response) == turn(id_, message)
-        assert all(id_ > known for conversations in self.conversations.values() for known in conversations)
         self._begin(user, id_)
         self._note_turn(user, id_, message)
         return id_
@@ -71,6 +92,7 @@ class Model(RuleBasedStateMachine):
 
     def _begin(self, user: str, id_: int) -> None:
         """Add a conversation without messages, with the title and the times that a new one has."""
+        assert all(id_ > known for conversations in self.conversations.values() for known in conversations)
         shown = self.clients[user].get(f"/api/conversations/{id_}").json()
         title = f"Chat - {moment(shown['created_at']):%Y-%m-%d %H:%M}"
         expected = {"id": id_, "title": title, "created_at": shown["created_at"], "updated_at": shown["created_at"]}
@@ -92,6 +114,39 @@ class Model(RuleBasedStateMachine):
                 shown["messages"], ("user", "assistant"), (message, f"Echo: {message}"), strict=True
             )
         ]
+
+    @rule(target=ids, user=users, key=keys, id_=st.none() | ids, message=st.sampled_from(["yes", "no"]))
+    def send_with_key(self, user: str, key: str, id_: int | None, message: str) -> int | MultipleResults[int]:
+        body = {"message": message, "conversation_id": id_}
+
+        response = self._send_with_key(user, key, body)
+
+        if (known := self.stored.get((user, key))) is not None:
+            expected = known.answer if known.body == body else KEY_REUSED
+            assert (answer(response), replayed(response)) == (expected, known.body == body)
+            return multiple()
+        if id_ is not None and id_ not in self.conversations[user]:
+            assert (answer(response), replayed(response)) == (NOT_FOUND, False)
+            return multiple()
+        stored_in: int = response.json()["conversation_id"]
+        assert (answer(response), replayed(response)) == (turn(id_ or stored_in, message), False)
+        if id_ is None:
+            self._begin(user, stored_in)
+        self._note_turn(user, stored_in, message)
+        self.stored[user, key] = Stored(body, stored_in, turn(stored_in, message))
+        return stored_in if id_ is None else multiple()
+
+    @precondition(lambda self: self.stored)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        (user, key), stored = data.draw(st.sampled_from(sorted(self.stored.items())))
+
+        response = self._send_with_key(user, key, stored.body)
+
+        assert (answer(response), replayed(response)) == (stored.answer, True)
+
+    def _send_with_key(self, user: str, key: str, body: JSON) -> httpx.Response:
+        return self.clients[user].post("/api/chat", json=body, headers={"Idempotency-Key": key})
 
     @rule(user=users, limit=limits)
     def list_conversations(self, user: str, limit: int) -> None:
@@ -134,6 +189,7 @@ class Model(RuleBasedStateMachine):
             assert answer(response) == NOT_FOUND
             return
         assert (response.status_code, response.content) == (204, b"")
+        self.stored = {key: stored for key, stored in self.stored.items() if stored.id != id_}
 
     def teardown(self) -> None:
         """However the sequence ends, everything is there."""
@@ -149,6 +205,10 @@ def answer(response: httpx.Response) -> tuple[int, Any]:
 
 def turn(id_: int, message: str) -> tuple[int, JSON]:
     return 200, {"conversation_id": id_, "user_message": message, "assistant_message": f"Echo: {message}"}
+
+
+def replayed(response: httpx.Response) -> bool:
+    return bool(response.headers.get("Idempotency-Replayed") == "true")
 
 
 def moment(time: str) -> datetime:
