@@ -242,8 +242,8 @@ def test_every_answer_is_what_the_model_expects(clients: Clients) -> None:
     run_state_machine_as_test(
         lambda: Model(clients),  # type: ignore[arg-type]  # It calls this as it would call the class.
         settings=settings(
-            max_examples=50,
-            stateful_step_count=30,
+            max_examples=40,
+            stateful_step_count=25,
             derandomize=True,
             database=None,
             deadline=None,
