@@ -1,9 +1,10 @@
 """The application: settings in, routers, middleware and error answers put together."""
 
+import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -91,7 +92,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     logs.configure(settings.log_level, settings.log_format)
     yield
-    await app.state.engine.dispose()
+    # A database that does not answer must not hold up the end; the operating system closes what is left.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await app.state.engine.dispose()
 
 
 async def _answer_service_error(request: Request, error: ServiceError) -> JSONResponse:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Headers, SignIn, StartService
 from tests.integration.conftest import until_one_waits_for_a_lock, until_the_service_is_gone
+from tests.proxy import run_proxy
 from tests.service import Service
 
 # uvicorn raises the signal again when all is done, which a shell shows as 143; with several workers it does not.
@@ -112,6 +113,20 @@ async def begin_to_send(service: Service, beginning: str, *, dripping: bool) -> 
         await asyncio.sleep(0.2)
     writer.close()
     return answer.result()[:12].decode()
+
+
+async def test_a_database_that_no_longer_answers_holds_up_nothing(
+    start_service: StartService, sign_in: SignIn, database_url: str
+) -> None:
+    async with run_proxy(database_url) as proxy:
+        service, headers = start_service(DATABASE_URL=proxy.url), await sign_in()
+        async with httpx.AsyncClient(base_url=service.url, headers=headers) as client:
+            await asyncio.gather(*(client.get("/api/conversations") for _ in range(5)))
+        proxy.swallow()
+
+        service.process.terminate()
+
+        assert await asyncio.to_thread(service.process.wait, 10) in IN_ORDER
 
 
 async def test_clients_that_do_not_read_their_answers_hold_up_nothing_beyond_the_graceful_timeout(
