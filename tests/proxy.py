@@ -22,6 +22,7 @@ class Proxy:
         self._server = (parts.hostname, parts.port)
         self._writers: set[asyncio.StreamWriter] = set()
         self._forgotten: set[asyncio.StreamWriter] = set()
+        self._stranded: set[asyncio.StreamWriter] = set()
         self._listener: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._latency = 0.0
@@ -64,6 +65,10 @@ class Proxy:
         """Reset the connections that are open, but each only when it is used, as a gateway does that was restarted."""
         self._forgotten |= self._writers
 
+    def strand(self) -> None:
+        """Let nothing through the connections that are open, for good, as after a failover; new ones are welcome."""
+        self._stranded |= self._writers
+
     def swallow(self) -> None:
         """Accept connections, and let nothing through in either direction."""
         self._flowing.clear()
@@ -103,6 +108,8 @@ class Proxy:
         while chunk := await self._next(client):
             if server in self._forgotten:
                 raise ConnectionResetError
+            if server in self._stranded:
+                continue
             if self._marker and self._marker in chunk:
                 lost.set()
             server.write(chunk)
@@ -128,6 +135,7 @@ class Proxy:
         writer.close()
         self._writers.discard(writer)
         self._forgotten.discard(writer)
+        self._stranded.discard(writer)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -116,7 +116,7 @@ async def test_every_request_is_a_503_while_the_database(
 
     for response in responses:
         assert_unavailable(response)
-    assert (health.status_code, health.elapsed < timedelta(seconds=1)) == (200, True)
+    assert (health.status_code, health.elapsed < timedelta(seconds=2)) == (200, True)
     await proxy.forward()
     await assert_recovered(client)
 
@@ -193,6 +193,17 @@ async def test_a_service_that_calls_without_a_session_is_served_after_its_idle_c
         response = await ask(client, kind)
 
     assert response.status_code in {200, 201}
+
+
+async def test_connections_that_fell_silent_for_good_cost_one_503_and_not_one_each(
+    proxy: Proxy, client: httpx.AsyncClient
+) -> None:
+    proxy.strand()
+
+    assert_unavailable(await ask(client, "list"))
+
+    for _ in range(5):
+        await assert_recovered(client)
 
 
 async def test_a_full_pool_is_a_503_for_those_who_wait_in_vain(

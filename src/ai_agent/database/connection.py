@@ -1,12 +1,15 @@
 """The engine and its sessions: directly on PostgreSQL, or through a pooler in transaction mode."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncpg.exceptions import ProtocolViolationError
 from sqlalchemy import Executable, event, text
+from sqlalchemy.engine import Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError, EmulatedDBAPIException
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -50,8 +53,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
     connect = _connector(settings.database_timeout, pooled=names_pooler(database_url))
     event.listen(engine.sync_engine, "do_connect", connect)
     event.listen(engine.sync_engine, "connect", _is_ready)
-    event.listen(engine.sync_engine, "checkout", _replace_closed)
-    event.listen(engine.sync_engine, "handle_error", _replace_read_only)
+    _watch_connections(engine.sync_engine)
     return engine
 
 
@@ -98,16 +100,29 @@ def _is_ready(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
     entry.info.pop("unready").cancel()
 
 
-def _replace_closed(connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
-    """Let the pool open a new connection for one that the server has closed; unlike a ping it costs no round trip."""
-    if entry.driver_connection.is_closed():  # type: ignore[union-attr]  # asyncpg's connection.
-        raise DisconnectionError
+def _watch_connections(engine: Engine) -> None:
+    """Let the pool open a new connection for one that will not do; unlike a ping, that costs no round trip."""
+    distrusted_at = -math.inf
 
+    @event.listens_for(engine, "checkin")
+    def note_rest(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        entry.info["rests_since"] = time.monotonic()
 
-def _replace_read_only(context: ExceptionContext) -> None:
-    """Give up the connections of a database that refuses writes: they would refuse them when it no longer does."""
-    if _is_read_only(context.original_exception):
-        context.is_disconnect = True
+    @event.listens_for(engine, "checkout")
+    def replace(_: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+        connection: Any = entry.driver_connection  # asyncpg's.
+        if entry.info.get("rests_since", math.inf) < distrusted_at:
+            connection.terminate()  # Closing it in order could wait for a server that never answers.
+        if connection.is_closed():
+            raise DisconnectionError
+
+    @event.listens_for(engine, "handle_error")
+    def distrust(context: ExceptionContext) -> None:
+        nonlocal distrusted_at
+        if isinstance(context.original_exception, asyncio.CancelledError):
+            distrusted_at = time.monotonic()  # This one was too slow, and the others may be as silent.
+        if _is_read_only(context.original_exception):
+            context.is_disconnect = True  # All would go on refusing writes when the database no longer does.
 
 
 def _is_read_only(error: BaseException | None) -> bool:
@@ -148,7 +163,7 @@ async def open_session(engine: AsyncEngine, timeout: float) -> AsyncIterator[Asy
 
 def _drop(session: AsyncConnection) -> None:
     if not session.invalidated:
-        session.sync_connection.connection.driver_connection.terminate()  # type: ignore[union-attr]  # As above.
+        session.sync_connection.connection.driver_connection.terminate()  # type: ignore[union-attr]  # asyncpg's.
 
 
 async def read_first(session: AsyncConnection, statement: Executable, parameters: dict[str, Any]) -> Any:
