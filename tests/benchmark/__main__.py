@@ -21,6 +21,7 @@ import psutil
 
 from ai_agent.local_postgres import run_postgres
 from tests.conftest import FAST, PROJECT, USER_SESSIONS, migrate, run_sql
+from tests.counting import CountingProxy
 from tests.service import Service, run_service
 
 CLIENTS = 4
@@ -44,6 +45,7 @@ SEED = """
 """
 LONGEST = "SELECT user_id, max(id) AS id FROM conversations GROUP BY user_id"
 
+APPS = {"service": "ai_agent.main:app", "bare": "tests.benchmark.bare:app"}
 OPERATIONS = ("chat-new", "chat-append", "list of 20", "history of 50")
 
 
@@ -77,10 +79,11 @@ def main() -> None:
         settings = {"DATABASE_URL": url, "PYTHONPATH": str(PROJECT)}
         apps = {
             app: stack.enter_context(run_service(folder, "--no-access-log", app=target, ready="/", **settings))
-            for app, target in {"service": "ai_agent.main:app", "bare": "tests.benchmark.bare:app"}.items()
+            for app, target in APPS.items()
         }
         turns = measure(apps, longest, rounds, requests)
-    report(turns, requests)
+        trips = {app: asyncio.run(count_round_trips(folder, app, url, longest)) for app in APPS}
+    report(turns, trips, requests)
 
 
 async def seed(url: str) -> dict[str, int]:
@@ -147,9 +150,31 @@ async def send(app: Service, request: bytes, times: int) -> list[float]:
     return latencies
 
 
-def report(turns: dict[Case, list[Turn]], requests: int) -> None:
-    print(f"{'':14} {'throughput':>10} {'CPU/request, us':>20} {'p50, ms':>15} {'p99, ms':>15} {'growth':>7}")
-    print(f"{'':14} {'of bare':>10} {'service':>8} {'bare':>5} {'ratio':>5}" + f" {'service':>9} {'bare':>5}" * 2)
+async def count_round_trips(folder: Path, app: str, url: str, longest: dict[str, int]) -> dict[str, float]:
+    """The waits for the database in each operation, as it sees them, once statements are known."""
+    proxy, settings = CountingProxy(url), {"PYTHONPATH": str(PROJECT)}
+    trips: dict[str, float] = {}
+    with ExitStack() as stack:
+        async with proxy.listen() as behind:
+            starting = run_service(folder, "--no-access-log", app=APPS[app], ready="/", DATABASE_URL=behind, **settings)
+            service = await asyncio.to_thread(stack.enter_context, starting)
+            for operation in OPERATIONS:
+                request = compose(operation, "small", longest["small"])
+                await send(service, request, 10)
+                before = proxy.sent.count(b"S")
+                await send(service, request, 10)
+                trips[operation] = (proxy.sent.count(b"S") - before) / 10
+            await asyncio.to_thread(stack.close)
+    return trips
+
+
+def report(turns: dict[Case, list[Turn]], trips: dict[str, dict[str, float]], requests: int) -> None:
+    both = " {:>9} {:>5}"
+    print(f"{'':14} {'throughput':>10} {'CPU/request, us':>20} {'p50, ms':>15} {'p99, ms':>15} {'round trips':>15}")
+    print(
+        f"{'':14} {'of bare':>10} {'service':>8} {'bare':>5} {'ratio':>5}" + both.format("service", "bare") * 3, end=""
+    )
+    print(" {:>7}".format("growth"))
     for operation in OPERATIONS:
         ours, bare = turns[Case(operation, "small", "service")], turns[Case(operation, "small", "bare")]
         cpu, least = cpu_of(ours, requests), cpu_of(bare, requests)
@@ -158,7 +183,7 @@ def report(turns: dict[Case, list[Turn]], requests: int) -> None:
         print(
             f"{operation:14} {speed(ours) / speed(bare):10.2f} {cpu:8.0f} {least:5.0f} {cpu / least:5.2f}"
             + "".join(f" {ours_:9.2f} {bare_:5.2f}" for ours_, bare_ in quantiles)
-            + f" {growth:7.2f}"
+            + f" {trips['service'][operation]:9.1f} {trips['bare'][operation]:5.1f} {growth:7.2f}"
         )
 
 

@@ -1,10 +1,7 @@
 """How often a request waits for the database, counted on the wire: behind a network, that is what it costs."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -13,6 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import event
 
 from tests.conftest import Headers, SignIn, make_settings, running
+from tests.counting import CountingProxy
 
 APPEND = {"message": "Hello", "conversation_id": 1}
 NEW, STORED = {"Idempotency-Key": "new"}, {"Idempotency-Key": "stored"}
@@ -39,36 +37,6 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any] | None, Headers, int, int]] =
 }
 
 
-class CountingProxy:
-    """Passes bytes on to the database, and keeps the types of the messages that clients send."""
-
-    def __init__(self, database_url: str) -> None:
-        self.sent = b""
-        self._server = urlsplit(database_url)
-
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream_reader, upstream_writer = await asyncio.open_connection(self._server.hostname, self._server.port)
-        await asyncio.gather(self._pass_on(upstream_reader, writer), self._count(reader, upstream_writer))
-
-    async def _count(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
-        """Read the frontend protocol: one message without a type, then those that have one, each with its length."""
-        typed = b""
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                length = await reader.readexactly(4)
-                body = await reader.readexactly(int.from_bytes(length) - 4)
-                upstream.write(typed + length + body)
-                self.sent += typed
-                typed = await reader.readexactly(1)
-        upstream.close()
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while some := await reader.read(65536):
-                writer.write(some)
-        writer.close()
-
-
 @pytest.fixture
 def proxy(database_url: str) -> CountingProxy:
     return CountingProxy(database_url)
@@ -77,12 +45,8 @@ def proxy(database_url: str) -> CountingProxy:
 @pytest.fixture
 async def app(database_url: str, database: asyncpg.Connection, proxy: CountingProxy) -> AsyncIterator[FastAPI]:
     """The app, with its database behind the proxy."""
-    async with await asyncio.start_server(proxy.accept, "127.0.0.1", 0) as listener:
-        port = listener.sockets[0].getsockname()[1]
-        user, _, _ = urlsplit(database_url).netloc.rpartition("@")
-        url = urlsplit(database_url)._replace(netloc=f"{user}@127.0.0.1:{port}", query="sslmode=disable").geturl()
-        async with running(make_settings(database_url=url)) as app:
-            yield app
+    async with proxy.listen() as url, running(make_settings(database_url=url)) as app:
+        yield app
 
 
 @pytest.fixture
