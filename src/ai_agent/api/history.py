@@ -34,8 +34,6 @@ Title = Annotated[
 class ConversationListResponse(BaseModel):
     """A conversation without its messages."""
 
-    model_config = ConfigDict(from_attributes=True)
-
     id: Id
     title: str | None
     created_at: AwareDatetime

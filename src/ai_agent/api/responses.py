@@ -66,12 +66,11 @@ def invalid(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-SIGNED_IN = describe(NotAuthenticated, "The token is missing, malformed, unknown, expired or signed out.") | describe(
+UNAVAILABLE = describe(
     DatabaseUnavailable, "The database is unreachable or busy. Wait for `Retry-After` seconds and try again."
 )
-SERVICE = describe(ServiceRequired, "The service's token or the user's id is missing or wrong.") | describe(
-    DatabaseUnavailable, "The database is unreachable or busy. Wait for `Retry-After` seconds and try again."
-)
+SIGNED_IN = describe(NotAuthenticated, "The token is missing, malformed, unknown, expired or signed out.") | UNAVAILABLE
+SERVICE = describe(ServiceRequired, "The service's token or the user's id is missing or wrong.") | UNAVAILABLE
 OWNED = describe(ConversationNotFound, "There is no such conversation, or it is somebody else's.")
 TOO_LARGE: dict[int | str, dict[str, Any]] = {
     413: {
