@@ -63,15 +63,15 @@ async def assert_exactly_once(database: asyncpg.Connection, acknowledged: list[s
 
 
 async def test_nothing_is_lost_or_torn_when_the_service_is_killed(
-    start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
+    start_service: StartService, sign_in: SignIn, database: asyncpg.Connection, database_url: str
 ) -> None:
-    service = start_service()
+    service = start_service(DATABASE_URL=f"{database_url}?application_name=killed")
     async with httpx.AsyncClient(base_url=service.url) as client, load(client, await sign_in()) as acknowledged:
         await until_more_than(100, acknowledged)
         service.process.kill()
         service.process.wait()
 
-    await until_the_service_is_gone(database)
+    await until_the_service_is_gone(database, "killed")
     await assert_exactly_once(database, acknowledged, unanswered=CLIENTS)
 
 
