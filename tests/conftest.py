@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,9 +62,9 @@ async def new_database(server_url: str) -> AsyncIterator[NewDatabase]:
     """Make an empty database and return its URL; all of them are dropped at the end."""
     made: list[str] = []
 
-    async def new(*statements: str) -> str:
+    async def new(*statements: str, template: str = "template1") -> str:
         name = f"ai_agent_test_{secrets.token_hex(4)}"
-        await run_sql(server_url, f"CREATE DATABASE {name}")
+        await run_sql(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
         made.append(name)
         url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
         await run_sql(url, *statements)
@@ -71,6 +72,14 @@ async def new_database(server_url: str) -> AsyncIterator[NewDatabase]:
 
     yield new
     await run_sql(server_url, *(f"DROP DATABASE {name} WITH (FORCE)" for name in made))
+
+
+@pytest.fixture(scope="session")
+async def migrated_database(new_database: NewDatabase) -> NewDatabase:
+    """Make a database with every migration, and return its URL."""
+    url = await new_database()
+    migrate(url)
+    return partial(new_database, template=urlsplit(url).path[1:])
 
 
 async def run_sql(url: str, *statements: str) -> None:
@@ -100,11 +109,9 @@ def migrate(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-async def database_url(new_database: NewDatabase) -> str:
+async def database_url(migrated_database: NewDatabase) -> str:
     """A database with better-auth's table and every migration."""
-    url = await new_database(USER_SESSIONS)
-    migrate(url)
-    return url
+    return await migrated_database(USER_SESSIONS)
 
 
 @pytest.fixture

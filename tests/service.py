@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,12 +53,11 @@ def run_service(
 
 def _wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(url, timeout=1).status_code < 500:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.02)
+    with httpx.Client(timeout=1) as client:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            with suppress(httpx.TransportError):
+                if client.get(url).status_code < 500:
+                    return
+            time.sleep(0.02)
     raise AssertionError(f"not ready within 30 seconds: {log.read_text()}")

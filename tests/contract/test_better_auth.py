@@ -12,7 +12,7 @@ import pytest
 
 from tests import better_auth as server
 from tests.better_auth import BetterAuth, Tokens, run_better_auth
-from tests.conftest import NewDatabase, StartService, migrate
+from tests.conftest import NewDatabase, StartService
 from tests.service import run_service
 
 # Shorter than the UTC offsets of the time zones below, so that a time read in the wrong zone changes the answer.
@@ -30,11 +30,9 @@ def node() -> str:
 
 
 @pytest.fixture(scope="module")
-async def database_url(new_database: NewDatabase) -> str:
+async def database_url(migrated_database: NewDatabase) -> str:
     """A database with every migration, in which better-auth makes its own tables."""
-    url = await new_database()
-    migrate(url)
-    return url
+    return await migrated_database()
 
 
 @pytest.fixture(scope="module")

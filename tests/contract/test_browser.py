@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, Error, Page, Route
 
-from tests.conftest import USER_SESSIONS, Headers, NewDatabase, SignIn, StartService, migrate, run_sql
+from tests.conftest import USER_SESSIONS, Headers, NewDatabase, SignIn, StartService
 from tests.service import run_service
 
 FETCH = """
@@ -62,12 +62,9 @@ def other_origin(front_end_port: int) -> str:
 
 
 @pytest.fixture(scope="module")
-async def database_url(new_database: NewDatabase) -> str:
+async def database_url(migrated_database: NewDatabase) -> str:
     """A database with a constraint that the service does not know, so that one message is a real 500."""
-    url = await new_database(USER_SESSIONS)
-    migrate(url)
-    await run_sql(url, "ALTER TABLE messages ADD CHECK (content <> 'unexpected')")
-    return url
+    return await migrated_database(USER_SESSIONS, "ALTER TABLE messages ADD CHECK (content <> 'unexpected')")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import USER_SESSIONS, NewDatabase, alembic
+from tests.conftest import USER_SESSIONS, NewDatabase
 from tests.service import run_service
 
 QUICKSTART = Path(__file__).parents[2] / "specs/007-chat-persistence/quickstart.md"
@@ -30,10 +30,9 @@ CHANGING = {
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 async def test_every_command_of_the_quickstart_gives_the_answer_shown(
-    new_database: NewDatabase, tmp_path: Path
+    migrated_database: NewDatabase, tmp_path: Path
 ) -> None:
-    url = await new_database(USER_SESSIONS, SIGN_IN)
-    assert alembic(url, "upgrade", "head").returncode == 0
+    url = await migrated_database(USER_SESSIONS, SIGN_IN)
 
     with run_service(tmp_path, DATABASE_URL=url, SERVICE_AUTH_TOKEN=SERVICE_TOKEN) as service:
         page = re.sub(

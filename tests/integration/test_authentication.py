@@ -11,7 +11,6 @@ from tests.conftest import (
     USER_SESSIONS,
     NewDatabase,
     SignIn,
-    alembic,
     client_of,
     make_settings,
     run_sql,
@@ -101,14 +100,13 @@ async def test_a_session_is_not_extended_by_its_use(
 @pytest.mark.parametrize("time_zone", ["UTC", "Asia/Karachi", "America/New_York"])
 @pytest.mark.parametrize("column", ["timestamptz", "timestamp"])
 async def test_a_session_ends_at_its_hour_whatever_the_column_and_the_time_zone(
-    time_zone: str, column: str, new_database: NewDatabase
+    time_zone: str, column: str, migrated_database: NewDatabase
 ) -> None:
-    url = await new_database(
+    url = await migrated_database(
         USER_SESSIONS.replace('"expiresAt" timestamptz', f'"expiresAt" {column}'),
         f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = ''{time_zone}''', current_database()); END $$",
     )
     await run_sql(url, "SET timezone = 'UTC'", *(session(name, after) for name, after in LIFETIMES.items()))
-    assert alembic(url, "upgrade", "head").returncode == 0
 
     async with running(make_settings(database_url=url)) as app, client_of(app) as client:
         statuses = {
@@ -130,13 +128,12 @@ def session(name: str, expires_after: str) -> str:
 
 
 @pytest.mark.parametrize(("type_", "id_"), [("uuid", "0b6c8f8e-9d1b-4e0c-8f4e-2f6f3f0a9b11"), ("integer", "42")])
-async def test_users_may_have_ids_that_are_not_text(type_: str, id_: str, new_database: NewDatabase) -> None:
-    url = await new_database(
+async def test_users_may_have_ids_that_are_not_text(type_: str, id_: str, migrated_database: NewDatabase) -> None:
+    url = await migrated_database(
         USER_SESSIONS.replace('"userId" text', f'"userId" {type_}').replace("id text", f"id {type_}"),
         'INSERT INTO user_sessions (id, token, "userId", "updatedAt", "expiresAt")'
         f" VALUES ('{id_}', 'token', '{id_}', now(), now() + interval '1 hour')",
     )
-    assert alembic(url, "upgrade", "head").returncode == 0
 
     async with running(make_settings(database_url=url)) as app, client_of(app) as client:
         response = await client.post("/api/chat", headers={"Authorization": "Bearer token"}, json={"message": "Hello"})

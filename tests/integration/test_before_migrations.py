@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from tests.conftest import USER_SESSIONS, NewDatabase, alembic, client_of, make_settings, migrate, running
+from tests.conftest import USER_SESSIONS, NewDatabase, alembic, client_of, make_settings, running
 
 NOT_MIGRATED = {"detail": "The database is not at the migration that this release needs: run 'alembic upgrade head'."}
 UNAVAILABLE = {"detail": "The database is not available at the moment; try again shortly."}
@@ -45,10 +45,9 @@ async def test_without_our_tables_readiness_says_so_and_requests_are_a_503(
 
 
 async def test_without_better_auths_table_requests_are_a_503_with_the_cause_in_the_log(
-    new_database: NewDatabase, caplog: pytest.LogCaptureFixture
+    migrated_database: NewDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = await new_database()
-    migrate(url)
+    url = await migrated_database()
     async with running(make_settings(database_url=url)) as app, client_of(app, headers=HEADERS) as client:
         await assert_unavailable(client)
 

@@ -17,7 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from tests.conftest import USER_SESSIONS, Headers, NewDatabase, client_of, make_settings, migrate, run_sql, running
+from tests.conftest import USER_SESSIONS, Headers, NewDatabase, client_of, make_settings, running
 
 # 2,000 users with ten conversations each and one with 20,000; one conversation of 10,000 messages. Rows of different
 # users lie side by side, as they do in reality, and a few are older than a year or, for keys, than a day.
@@ -138,11 +138,8 @@ class Recorder:
 
 
 @pytest.fixture(scope="module")
-async def large_database_url(new_database: NewDatabase) -> str:
-    url = await new_database(USER_SESSIONS)
-    migrate(url)
-    await run_sql(url, *SEED)
-    return url
+async def large_database_url(migrated_database: NewDatabase) -> str:
+    return await migrated_database(USER_SESSIONS, *SEED)
 
 
 @pytest.fixture(scope="module", params=["force_custom_plan", "force_generic_plan"])
