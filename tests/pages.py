@@ -1,0 +1,45 @@
+"""Rows to turn the pages of, and a client that turns them."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import httpx
+
+from tests.conftest import Headers
+
+
+async def add_conversations(database: asyncpg.Connection, seconds: list[int], user_id: str = "ada") -> list[int]:
+    """Store a conversation for each time, and return their ids."""
+    rows = await database.fetch(
+        "INSERT INTO conversations (user_id, created_at, updated_at) SELECT $1, at, at FROM"
+        " (SELECT timestamptz '2026-01-01Z' + second * interval '1 second' AS at FROM unnest($2::int[]) AS second)"
+        " RETURNING id",
+        *(user_id, seconds),
+    )
+    return [row["id"] for row in rows]
+
+
+async def add_messages(database: asyncpg.Connection, conversation_id: int, seconds: list[int]) -> list[int]:
+    """Store a message for each time, and return their ids."""
+    rows = await database.fetch(
+        "INSERT INTO messages (conversation_id, role, content, created_at)"
+        " SELECT $1, 'user', '', timestamptz '2026-01-01Z' + second * interval '1 second'"
+        " FROM unnest($2::int[]) AS second RETURNING id",
+        *(conversation_id, seconds),
+    )
+    return [row["id"] for row in rows]
+
+
+async def pages(client: httpx.AsyncClient, headers: Headers, url: str) -> AsyncIterator[list[int]]:
+    """The ids of each page, reached by following `Link` as it is."""
+    following: str | None = url
+    while following is not None:
+        response = await client.get(following, headers=headers)
+        assert response.status_code == 200, response.text
+        body = response.json()
+        yield [row["id"] for row in (body if isinstance(body, list) else body["messages"])]
+        following = next_url(response)
+
+
+def next_url(response: httpx.Response) -> str | None:
+    return response.links["next"]["url"] if "Link" in response.headers else None
