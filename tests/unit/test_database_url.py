@@ -33,6 +33,10 @@ UNUSABLE = {
     "another database": ("mysql://db/app", "must begin with postgresql://"),
     "no scheme": ("db/app", "must begin with postgresql://"),
     "a port that is no number": ("postgres://db:port/app", "cannot be read as a URL"),
+    "a slash in the password": ("postgres://ada:secret-word/s@db/app", "%2F"),
+    "a hash in the password": ("postgres://ada:secret-word#s@db/app", "%23"),
+    "a question mark in the password": ("postgres://ada:secret-word?s@db/app", "%3F"),
+    "a bracket in the password": ("postgres://ada:secret-word[s@db/app", "cannot be read as a URL"),
     "unknown mode": ("postgres://db/app?sslmode=strict", "unknown sslmode"),
     "empty mode": ("postgres://db/app?sslmode=", "unknown sslmode"),
     "missing certificate": ("postgres://db/app?sslmode=verify-full&sslrootcert=/no/such/file", "certificate"),
@@ -61,7 +65,7 @@ def test_a_pasted_url_becomes_one_that_asyncpg_reads(pasted: str, dsn: str) -> N
 @pytest.mark.parametrize(("pasted", "why"), UNUSABLE.values(), ids=UNUSABLE.keys())
 def test_an_unusable_url_is_refused_with_the_reason_and_without_itself(pasted: str, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why) as error:
-        connect_arguments(pasted.replace("://", "://ada:secret-word@"))
+        connect_arguments(pasted if "@" in pasted else pasted.replace("://", "://ada:secret-word@"))
 
     assert "DATABASE_URL" in str(error.value)
     assert "secret-word" not in str(error.value)

@@ -55,8 +55,10 @@ def _read(database_url: str) -> tuple[SplitResult, dict[str, str]]:
     try:
         parts = urlsplit(database_url.strip())
         parts.port  # noqa: B018  # Reading it checks it.
-    except ValueError as error:
-        raise ConfigurationError(f"DATABASE_URL cannot be read as a URL: {error}") from None
+    except ValueError:  # Its text quotes what it took for the port, which may be the beginning of the password.
+        raise ConfigurationError(
+            "DATABASE_URL cannot be read as a URL; in the password write / as %2F, # as %23, ? as %3F, [ as %5B"
+        ) from None
     if parts.scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
         raise ConfigurationError("DATABASE_URL must begin with postgresql://")
     return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
