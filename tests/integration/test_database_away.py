@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -280,6 +281,27 @@ async def test_writes_are_served_again_when_the_database_is_no_longer_read_only(
 
     responses = await asyncio.gather(*(ask(client, "first message") for _ in range(5)))
     assert {response.status_code for response in responses} == {200}
+
+
+REFUSED = {
+    "an unknown role": ({"netloc": "nobody:secret@{host}"}, "nobody"),
+    "an unknown database": ({"path": "/none"}, 'database "none" does not exist'),
+    "an unknown setting": ({"query": "no_such_setting=on"}, 'unrecognized configuration parameter "no_such_setting"'),
+}
+
+
+@pytest.mark.parametrize(("change", "why"), REFUSED.values(), ids=REFUSED.keys())
+async def test_a_server_that_refuses_the_connection_is_a_503_with_the_reason_in_the_log(
+    change: dict[str, str], why: str, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = urlsplit(database_url)
+    change = {name: value.format(host=f"{parts.hostname}:{parts.port}") for name, value in change.items()}
+    async with serving(parts._replace(**change).geturl(), {"Authorization": "Bearer some-token"}) as client:
+        responses = await ask_everything(client)
+
+    for response in responses:
+        assert_unavailable(response)
+    assert why in caplog.text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the processes of a server")

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ai_agent.config import Settings
-from ai_agent.database.connection import open_session, try_out
+from ai_agent.database.connection import open_session, ping
 from ai_agent.errors import ClientGone, ServiceRequired
 from ai_agent.services import auth
 
@@ -66,7 +66,7 @@ async def service_caller(request: Request) -> Caller:
 
 async def _serve(request: Request, user_id: str) -> Caller:
     session = await _open_session(request)
-    await try_out(session)  # As looking a token up does for a user.
+    await ping(session)  # As looking a token up does for a user.
     return Caller(user_id, session)
 
 

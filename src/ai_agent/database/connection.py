@@ -4,9 +4,10 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import asyncpg
 from asyncpg.exceptions import ProtocolViolationError
 from sqlalchemy import Executable, event, text
 from sqlalchemy.engine import Engine
@@ -28,13 +29,24 @@ type Connect = Callable[[Dialect, ConnectionPoolEntry, list[Any], dict[str, Any]
 UNPREPARED: dict[str, Any] = {"statement_cache_size": 0}
 
 # The part of a session's time after which its statement is cancelled; the rest is for the server to confirm it.
-_PATIENCE = 0.9
+_CANCEL_AFTER = 0.9
 
-_NOTHING = text("SELECT 1")
+# Seconds that a server has to confirm that a statement is cancelled, or to say goodbye.
+_CLOSE_TIMEOUT = 0.4
+
+_PING = text("SELECT 1")
 
 # SQLSTATE classes and codes that say "not now" or "not set up" rather than "this statement is wrong".
-_UNAVAILABLE_CLASSES = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})
+_UNAVAILABLE_CLASSES = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 _UNAVAILABLE_CODES = frozenset({"42501", "42703", "42P01"})
+
+
+class _Connection(asyncpg.Connection):
+    """Does not wait for a silent server as long as SQLAlchemy asks it to, which is 2 s and too long for a 503."""
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        with suppress(TimeoutError):  # The connection is dropped then.
+            await super().close(timeout=_CLOSE_TIMEOUT)
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
@@ -42,8 +54,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
     database_url = settings.database_url.get_secret_value()
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        # The time-out bounds asyncpg's own request to cancel a statement; statements end sooner, with their session.
-        connect_args={**connect_arguments(database_url), "command_timeout": settings.database_timeout},
+        connect_args={**connect_arguments(database_url), "connection_class": _Connection},
         isolation_level="AUTOCOMMIT",
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
@@ -52,18 +63,17 @@ def create_engine(settings: Settings) -> AsyncEngine:
     )
     connect = _connector(settings.database_timeout, pooled=names_pooler(database_url))
     event.listen(engine.sync_engine, "do_connect", connect)
-    event.listen(engine.sync_engine, "connect", _is_ready)
     _watch_connections(engine.sync_engine)
     return engine
 
 
 def _connector(timeout: float, *, pooled: bool) -> Connect:
     """How the engine connects: as to a server itself, unless `pooled`, until a pooler refuses that."""
-    abandoned = str(round((timeout + 1) * 1000))
+    server_timeout = str(round((timeout + 1) * 1000))
     direct_settings = {
         # The server ends what this process has given up or left behind, and lets go of its locks.
-        "statement_timeout": abandoned,
-        "idle_in_transaction_session_timeout": abandoned,
+        "statement_timeout": server_timeout,
+        "idle_in_transaction_session_timeout": server_timeout,
         # An idle connection says something before firewalls and address translators forget it.
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",
@@ -71,15 +81,8 @@ def _connector(timeout: float, *, pooled: bool) -> Connect:
     }
 
     def connect(
-        dialect: Dialect, entry: ConnectionPoolEntry, args: list[Any], arguments: dict[str, Any]
+        dialect: Dialect, _: ConnectionPoolEntry, args: list[Any], arguments: dict[str, Any]
     ) -> DBAPIConnection:
-        connection = open_connection(dialect, args, arguments)
-        # SQLAlchemy has questions to the first one. If they stay open, closing it in good order would take 2 s more.
-        terminate = dialect.get_driver_connection(connection).terminate
-        entry.info["unready"] = asyncio.get_running_loop().call_later(timeout / 2, terminate)
-        return connection
-
-    def open_connection(dialect: Dialect, args: list[Any], arguments: dict[str, Any]) -> DBAPIConnection:
         nonlocal pooled
         if not pooled:
             server_settings = arguments["server_settings"] | direct_settings
@@ -96,22 +99,18 @@ def _connector(timeout: float, *, pooled: bool) -> Connect:
     return connect
 
 
-def _is_ready(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-    entry.info.pop("unready").cancel()
-
-
 def _watch_connections(engine: Engine) -> None:
     """Let the pool open a new connection for one that will not do; unlike a ping, that costs no round trip."""
     distrusted_at = -math.inf
 
     @event.listens_for(engine, "checkin")
-    def note_rest(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
-        entry.info["rests_since"] = time.monotonic()
+    def check_in(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        entry.info["idle_since"] = time.monotonic()
 
     @event.listens_for(engine, "checkout")
-    def replace(_: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+    def check_out(_: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
         connection: Any = entry.driver_connection  # asyncpg's.
-        if entry.info.get("rests_since", math.inf) < distrusted_at:
+        if entry.info.get("idle_since", math.inf) < distrusted_at:
             connection.terminate()  # Closing it in order could wait for a server that never answers.
         if connection.is_closed():
             raise DisconnectionError
@@ -136,34 +135,25 @@ async def open_session(engine: AsyncEngine, timeout: float) -> AsyncIterator[Asy
     Raises DatabaseUnavailable when there is none in time, when it is lost or too slow, or the server refuses.
     """
     loop = asyncio.get_running_loop()
-    opened_at = loop.time()
-    deadline = opened_at + _PATIENCE * timeout
+    deadline = loop.time() + _CANCEL_AFTER * timeout
     try:
         # Giving up cancels the statement in the database too, which would else go on with it, or go on waiting.
         async with asyncio.timeout_at(deadline):
             session = await engine.connect()
-            # That waits for the server to agree. Dropping the connection needs nobody's answer.
-            watchdog = loop.call_at(opened_at + timeout, _drop, session)
             try:
                 yield session
             finally:
-                watchdog.cancel()
                 await session.close()
     except PoolTimeoutError as error:
         raise DatabaseUnavailable("pool_exhausted") from error
     except OSError as error:  # TimeoutError is one of them.
         raise DatabaseUnavailable("too_slow" if loop.time() >= deadline else "unreachable") from error
     except DBAPIError as error:
-        if not is_unavailable(error):
+        if not _is_unavailable(error):
             raise
         lost = "too_slow" if loop.time() >= deadline else "connection_lost"
         dropped = error.connection_invalidated and not _is_read_only(error.orig)
         raise DatabaseUnavailable(lost if dropped else "refused") from error
-
-
-def _drop(session: AsyncConnection) -> None:
-    if not session.invalidated:
-        session.sync_connection.connection.driver_connection.terminate()  # type: ignore[union-attr]  # asyncpg's.
 
 
 async def read_first(session: AsyncConnection, statement: Executable, parameters: dict[str, Any]) -> Any:
@@ -181,17 +171,18 @@ async def read_first(session: AsyncConnection, statement: Executable, parameters
     return await session.scalar(statement, parameters)
 
 
-async def try_out(session: AsyncConnection) -> None:
+async def ping(session: AsyncConnection) -> None:
     """Begin a session that has no read of its own to begin with."""
-    await read_first(session, _NOTHING, {})
+    await read_first(session, _PING, {})
 
 
-def is_unavailable(error: DBAPIError) -> bool:
+def _is_unavailable(error: DBAPIError) -> bool:
     """Whether the database, rather than the statement, is at fault."""
     state: str | None = getattr(error.orig, "sqlstate", None)
     return (
         error.connection_invalidated
-        or state is None
+        or error.statement is None  # It came from connecting.
+        or state is None  # Not the server's: asyncpg was interrupted in the middle of something.
         or state[:2] in _UNAVAILABLE_CLASSES
         or state in _UNAVAILABLE_CODES
     )
