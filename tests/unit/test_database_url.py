@@ -26,6 +26,7 @@ DSN = {
         "postgres://db/app?sslrootcert=system",
         "postgresql://db/app?sslrootcert=system&sslmode=verify-full",
     ),
+    "libpq's own": ("postgres://db/app?sslcertmode=disable&fallback_application_name=x", "postgresql://db/app"),
     "a server's setting": ("postgres://db/app?options=endpoint%3Dep-a", "postgresql://db/app?options=endpoint%3Dep-a"),
 }
 
@@ -36,6 +37,9 @@ UNUSABLE = {
     "a slash in the password": ("postgres://ada:secret-word/s@db/app", "%2F"),
     "a hash in the password": ("postgres://ada:secret-word#s@db/app", "%23"),
     "a question mark in the password": ("postgres://ada:secret-word?s@db/app", "%3F"),
+    "a slash in a password of digits": ("postgres://ada:123/secret-word@db/app", "%2F"),
+    "an impossible host": ("postgres://..db/app", "cannot be read as a URL"),
+    "what the driver cannot enforce": ("postgres://db/app?require_auth=scram-sha-256", "require_auth"),
     "a bracket in the password": ("postgres://ada:secret-word[s@db/app", "cannot be read as a URL"),
     "unknown mode": ("postgres://db/app?sslmode=strict", "unknown sslmode"),
     "empty mode": ("postgres://db/app?sslmode=", "unknown sslmode"),

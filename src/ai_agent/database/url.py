@@ -7,12 +7,15 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from ai_agent.errors import ConfigurationError
 
+_UNREADABLE = "DATABASE_URL cannot be read as a URL; in the password write / as %2F, # as %23, ? as %3F, [ as %5B"
+
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 # Parameters of libpq, Prisma and SQLAlchemy for the client alone; asyncpg would send them on to the server.
 _CLIENT_ONLY = {
-    *("channel_binding", "connect_timeout", "gssencmode", "keepalives", "keepalives_count", "keepalives_idle"),
-    *("keepalives_interval", "sslcompression", "sslsni", "tcp_user_timeout"),
+    *("channel_binding", "connect_timeout", "fallback_application_name", "gssdelegation", "gssencmode", "keepalives"),
+    *("keepalives_count", "keepalives_idle", "keepalives_interval", "load_balance_hosts", "max_protocol_version"),
+    *("min_protocol_version", "sslcertmode", "sslcompression", "sslsni", "tcp_user_timeout"),
     *("connection_limit", "pgbouncer", "pool_timeout", "schema"),
     *("prepared_statement_cache_size", "statement_cache_size"),
 }
@@ -55,13 +58,17 @@ def _read(database_url: str) -> tuple[SplitResult, dict[str, str]]:
     try:
         parts = urlsplit(database_url.strip())
         parts.port  # noqa: B018  # Reading it checks it.
+        (parts.hostname or "").encode("idna")
     except ValueError:  # Its text quotes what it took for the port, which may be the beginning of the password.
-        raise ConfigurationError(
-            "DATABASE_URL cannot be read as a URL; in the password write / as %2F, # as %23, ? as %3F, [ as %5B"
-        ) from None
+        raise ConfigurationError(_UNREADABLE) from None
+    if "@" in parts.path + parts.fragment and "@" not in parts.netloc:  # They begin in the middle of the password.
+        raise ConfigurationError(_UNREADABLE)
     if parts.scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
         raise ConfigurationError("DATABASE_URL must begin with postgresql://")
-    return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if "require_auth" in query:
+        raise ConfigurationError("DATABASE_URL has require_auth, which the driver cannot enforce: leave it out")
+    return parts, query
 
 
 def _ssl_mode(query: dict[str, str]) -> str | None:
