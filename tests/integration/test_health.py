@@ -1,8 +1,14 @@
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
 import asyncpg
 import httpx
+import pytest
 
 from ai_agent.errors import NotMigrated
 from tests.conftest import client_of, make_settings, running
+
+UNAVAILABLE = "The database is not available at the moment; try again shortly."
 
 
 async def test_health_answers_without_a_token(client: httpx.AsyncClient) -> None:
@@ -29,16 +35,44 @@ async def test_ready_says_that_the_database_is_away() -> None:
         response = await client.get("/health/ready")
 
     assert response.status_code == 503
-    assert response.json() == {"detail": "The database is not available at the moment; try again shortly."}
+    assert response.json() == {"detail": UNAVAILABLE}
     assert response.headers["Retry-After"].isdecimal()
 
 
-async def test_ready_says_that_migrations_are_missing(client: httpx.AsyncClient, database: asyncpg.Connection) -> None:
+@pytest.fixture
+async def set_revision(database: asyncpg.Connection) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
     head = await database.fetchval("SELECT version_num FROM alembic_version")
-    await database.execute("UPDATE alembic_version SET version_num = 'older'")
+    yield partial(database.execute, "UPDATE alembic_version SET version_num = $1")
+    await database.execute("UPDATE alembic_version SET version_num = $1", head)
+
+
+@pytest.mark.parametrize("revision", ["0001", "of another project"])
+async def test_ready_says_that_migrations_are_missing(
+    revision: str, set_revision: Callable[[str], Awaitable[str]], client: httpx.AsyncClient
+) -> None:
+    await set_revision(revision)
+
+    response = await client.get("/health/ready")
+
+    assert (response.status_code, response.json()) == (503, {"detail": NotMigrated.detail})
+
+
+async def test_ready_stays_200_while_the_next_release_has_migrated_but_not_started(
+    set_revision: Callable[[str], Awaitable[str]], client: httpx.AsyncClient
+) -> None:
+    await set_revision("0999")
+
+    assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_ready_says_that_the_database_refuses_to_tell(
+    client: httpx.AsyncClient, database: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await database.execute("ALTER TABLE alembic_version RENAME version_num TO hidden")
     try:
         response = await client.get("/health/ready")
     finally:
-        await database.execute("UPDATE alembic_version SET version_num = $1", head)
+        await database.execute("ALTER TABLE alembic_version RENAME hidden TO version_num")
 
-    assert (response.status_code, response.json()) == (503, {"detail": NotMigrated.detail})
+    assert (response.status_code, response.json()) == (503, {"detail": UNAVAILABLE})
+    assert 'column "version_num" does not exist' in caplog.text
