@@ -7,7 +7,9 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Headers, SignIn
+from tests.conftest import Headers, SignIn, client_of, make_settings, running
+from tests.integration.conftest import until_one_waits_for_a_lock
+from tests.proxy import run_proxy
 
 COUNTS = "SELECT (SELECT count(*) FROM conversations), (SELECT count(*) FROM messages)"
 
@@ -148,6 +150,32 @@ async def test_deleting_the_conversation_removes_its_keys(
     assert await database.fetchval("SELECT count(*) FROM idempotency_keys") == 0
     again = await send(client, headers, "key")
     assert again.json()["conversation_id"] > first
+
+
+async def test_a_retry_during_the_deletion_of_its_conversation_begins_another(
+    database_url: str, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    async with (
+        run_proxy(database_url) as proxy,
+        running(make_settings(database_url=proxy.url)) as app,
+        client_of(app) as client,
+    ):
+        first = await send(client, headers, "key")
+        await send(client, headers, "key")
+        proxy.delay(0.2)
+        # The retry finds its key taken, and before it can read the answer that belongs to it, both are gone.
+        async with database.transaction():
+            await database.execute("SELECT FROM idempotency_keys FOR UPDATE")
+            retry = asyncio.create_task(send(client, headers, "key"))
+            await until_one_waits_for_a_lock(database)
+        await database.execute("DELETE FROM conversations")
+        again = await retry
+
+    assert again.status_code == 200
+    assert again.json()["conversation_id"] > first.json()["conversation_id"]
+    assert "Idempotency-Replayed" not in again.headers
+    assert await counts(database) == (1, 2)
 
 
 async def test_a_key_is_free_again_after_24_hours(

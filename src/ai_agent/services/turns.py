@@ -149,8 +149,8 @@ async def record(
     """
     answer = f"Echo: {message}"
     lines = [Line("user", message, None), Line("assistant", answer, None)]
-    turn = _turn(user_id, conversation_id, lines, key, request=message)
-    stored, replayed = await _write(session, turn)
+    parameters = _parameters(user_id, conversation_id, lines, key, request=message)
+    stored, replayed = await _write(session, parameters)
     return Turn(stored.id, message, stored.answer if replayed else answer, replayed)
 
 
@@ -158,12 +158,12 @@ async def append(
     session: AsyncConnection, user_id: str, conversation_id: int, lines: Sequence[Line], key: str | None
 ) -> StoredMessages:
     """Store the lines as one turn of the user's conversation, in their order; raises as `record` does."""
-    turn = _turn(user_id, conversation_id, lines, key, request=lines)
-    stored, replayed = await _write(session, turn, show_messages=True)
+    parameters = _parameters(user_id, conversation_id, lines, key, request=lines)
+    stored, replayed = await _write(session, parameters, show_messages=True)
     return StoredMessages(stored.messages, replayed)
 
 
-def _turn(
+def _parameters(
     user_id: str, conversation_id: int | None, lines: Sequence[Line], key: str | None, request: object
 ) -> dict[str, Any]:
     """The parameters of the statements; the fingerprint is of what was asked, as an answer may not come twice."""
@@ -178,16 +178,18 @@ def _turn(
 
 
 async def _write(
-    session: AsyncConnection, turn: dict[str, Any], *, show_messages: bool = False
+    session: AsyncConnection, parameters: dict[str, Any], *, show_messages: bool = False
 ) -> tuple[Row[Any], bool]:
     """Store the turn, or find the one that its key has stored; the second value tells that it was found."""
-    new, keyed = turn["conversation_id"] is None, turn["key"] is not None
-    rows = await session.execute(store_statement(new=new, keyed=keyed, show_messages=show_messages), turn)
+    new, keyed = parameters["conversation_id"] is None, parameters["key"] is not None
+    rows = await session.execute(store_statement(new=new, keyed=keyed, show_messages=show_messages), parameters)
     if (stored := rows.one_or_none()) is not None:
         return stored, False
-    known = (await session.execute(_FIND_BY_KEY, turn)).one_or_none() if keyed else None
+    known = (await session.execute(_FIND_BY_KEY, parameters)).one_or_none() if keyed else None
+    if known is None and new:  # Its conversation was deleted between the two statements, so the key is free.
+        return await _write(session, parameters)
     if known is None:
         raise ConversationNotFound
-    if known.fingerprint != turn["fingerprint"]:
+    if known.fingerprint != parameters["fingerprint"]:
         raise IdempotencyKeyReused
     return known, True
