@@ -1,10 +1,9 @@
 """The application: settings in, routers, middleware and error answers put together."""
 
-import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -17,7 +16,7 @@ from ai_agent.api import chat, docs, health, history, service
 from ai_agent.api.deps import SERVICE_SCHEMES
 from ai_agent.api.middleware import BodyLimit, RequestLog
 from ai_agent.config import Settings, load_settings
-from ai_agent.database.connection import create_engine
+from ai_agent.database.connection import close_engine, create_engine
 from ai_agent.errors import ConfigurationError, ServiceError
 from ai_agent.metrics import Metrics
 
@@ -92,10 +91,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     logs.configure(settings.log_level, settings.log_format)
     yield
-    # A database that does not answer must not hold up the end; the operating system closes what is left.
-    with suppress(TimeoutError):
-        async with asyncio.timeout(1):
-            await app.state.engine.dispose()
+    await close_engine(app.state.engine)
 
 
 async def _answer_service_error(request: Request, error: ServiceError) -> JSONResponse:

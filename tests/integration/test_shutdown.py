@@ -127,6 +127,7 @@ async def test_a_database_that_no_longer_answers_holds_up_nothing(
         service.process.terminate()
 
         assert await asyncio.to_thread(service.process.wait, 10) in IN_ORDER
+    assert "Traceback" not in service.log.read_text()
 
 
 async def test_clients_that_do_not_read_their_answers_hold_up_nothing_beyond_the_graceful_timeout(

@@ -67,6 +67,19 @@ def create_engine(settings: Settings) -> AsyncEngine:
     return engine
 
 
+async def close_engine(engine: AsyncEngine) -> None:
+    """Say goodbye on the connections of the pool, for as long as the server listens."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _CLOSE_TIMEOUT
+
+    @event.listens_for(engine.sync_engine, "close")
+    def hurry(connection: Any, _: ConnectionPoolEntry) -> None:
+        if loop.time() >= deadline:
+            connection.driver_connection.terminate()
+
+    await engine.dispose()
+
+
 def _connector(timeout: float, *, pooled: bool) -> Connect:
     """How the engine connects: as to a server itself, unless `pooled`, until a pooler refuses that."""
     server_timeout = str(round((timeout + 1) * 1000))
