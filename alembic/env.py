@@ -20,6 +20,8 @@ from ai_agent.errors import ConfigurationError
 # Any number will do, as long as every replica that starts at the same time asks for the same one.
 MIGRATION_LOCK = 7_202_611_22
 
+CONNECT_TIMEOUT = 10  # Seconds.
+
 
 def ours(name: str | None, kind: str, parents: object) -> bool:
     """Keep better-auth's tables, and all others, from being reflected."""
@@ -39,7 +41,7 @@ def migrate(connection: Connection) -> None:
 async def migrate_online(database_url: str) -> None:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        connect_args={**connect_arguments(database_url), **UNPREPARED, "timeout": 10},
+        connect_args={**connect_arguments(database_url), **UNPREPARED, "timeout": CONNECT_TIMEOUT},
         poolclass=NullPool,
         hide_parameters=True,
     )
@@ -47,15 +49,10 @@ async def migrate_online(database_url: str) -> None:
         async with engine.connect() as connection:
             await connection.run_sync(migrate)
     except (OSError, TimeoutError, DBAPIError) as error:
-        cause = getattr(error, "orig", None) or error
+        cause = str(getattr(error, "orig", None) or error) or f"no answer within {CONNECT_TIMEOUT} seconds"
         raise CommandError(f"The database that DATABASE_URL names cannot be migrated: {cause}") from error
     finally:
         await engine.dispose()
-
-
-def database_url() -> str:
-    given: str | None = context.config.attributes.get("database_url")
-    return given or load_settings().database_url.get_secret_value()
 
 
 def say_what_is_run() -> None:
@@ -75,6 +72,6 @@ if context.is_offline_mode():
         context.run_migrations()
 else:
     try:
-        asyncio.run(migrate_online(database_url()))
+        asyncio.run(migrate_online(load_settings().database_url.get_secret_value()))
     except ConfigurationError as error:
         raise CommandError(str(error)) from None

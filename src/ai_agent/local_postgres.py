@@ -140,12 +140,11 @@ def _server(directory: Path, postgres: list[str | Path], lock: TextIO) -> Iterat
         _wait_until_ready(server, directory)
         yield
     finally:
-        server.send_signal(signal.SIGINT)
-        try:
-            server.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            server.send_signal(signal.SIGQUIT)
-            server.wait()
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            server.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=3)
+                break
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], directory: Path) -> None:

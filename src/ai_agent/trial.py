@@ -1,11 +1,9 @@
 """The local trial run: `ai-agent` serves at once, on a PostgreSQL of its own where DATABASE_URL names none."""
 
-import argparse
 import asyncio
 import logging
 import os
 import secrets
-import signal
 import socket
 import string
 import sys
@@ -20,22 +18,10 @@ from alembic.util import CommandError
 from pydantic import ValidationError
 
 from ai_agent.config import Settings, load_settings
-from ai_agent.errors import ConfigurationError
 from ai_agent.local_postgres import TrialError, run_postgres
 from ai_agent.main import create_app
 
 TRIAL_DIRECTORY = Path(".trial")
-
-MANUAL = """\
-With DATABASE_URL set, in the environment or in .env, that database is migrated and served.
-Nothing else is made in it: users and tokens are better-auth's.
-
-Without DATABASE_URL a private PostgreSQL is started in ./.trial, better-auth's tables are
-made in it, and a demo user is signed in: the page printed at the start shows the token and
-a curl command to paste. The next start finds the same conversations and the same token;
-delete ./.trial to begin again. POSTGRES_BIN may name the folder of the PostgreSQL to use.
-
-Ctrl-C stops the service and its PostgreSQL."""
 
 ADDRESS = """
   <ai-agent> is serving on {address}
@@ -90,51 +76,8 @@ RETURNING token
 """
 
 
-def main() -> None:
-    """Serve on this machine until a signal ends it: the console script `ai-agent`."""
-    parser = argparse.ArgumentParser(
-        prog="ai-agent",
-        description="Serve the chat API on this machine, with a database of its own if need be.",
-        epilog=MANUAL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", default=8000, type=int, help="port to listen on (default: %(default)s; 0: any free)")
-    arguments = parser.parse_args()
-    _stop_on_signals()
-    try:
-        with _listen(arguments.host, arguments.port) as listener:
-            _run(listener)
-    except (TrialError, ConfigurationError) as error:
-        sys.exit(f"ai-agent: {error}")
-
-
-def _stop_on_signals() -> None:
-    """Let Ctrl-C, SIGTERM and a closed terminal end the process alike, through every `finally`."""
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it.
-        # While it serves, uvicorn takes the other two, and this one must then reach it as one of them.
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-
-
-def _stop(number: int, _: FrameType | None) -> None:
-    # What is left to do takes a bounded time, and an impatient second Ctrl-C must not break it off half-way.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(128 + number)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before any work is done for it; uvicorn then serves on this very socket."""
-    try:
-        return socket.create_server((host, port))
-    except (OSError, OverflowError) as error:
-        reason = str(error).partition(" (while")[0]
-        raise TrialError(f"cannot listen on {host} port {port}, choose another with --port: {reason}") from error
-
-
-def _run(listener: socket.socket) -> None:
+def run(listener: socket.socket) -> None:
+    """Serve on this socket until a signal ends it; raises TrialError or ConfigurationError when that cannot be."""
     host, port = listener.getsockname()
     address = f"http://{host}:{port}"
     page = ADDRESS.format(address=address)

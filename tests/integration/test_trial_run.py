@@ -1,5 +1,6 @@
 """`ai-agent` as a person starts it: a real process in an empty folder, with the PostgreSQL that it brings up."""
 
+import os
 import re
 import shutil
 import signal
@@ -114,6 +115,14 @@ def test_a_signal_ends_the_service_and_its_postgres(start: Start, tmp_path: Path
     assert_no_postgres(tmp_path)
 
 
+def test_a_signal_ends_the_command_in_order_while_it_still_loads_the_service() -> None:
+    loaded = "import sys, ai_agent.cli; print(sorted({'alembic', 'fastapi', 'sqlalchemy'} & set(sys.modules)))"
+
+    ended = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+
+    assert ended.stdout == "[]\n"
+
+
 def test_an_impatient_second_ctrl_c_still_ends_in_order(start: Start, tmp_path: Path) -> None:
     process = start()
 
@@ -124,6 +133,18 @@ def test_an_impatient_second_ctrl_c_still_ends_in_order(start: Start, tmp_path: 
     assert process.wait(timeout=10) == 130
     assert "Traceback" not in page(tmp_path)
     assert_no_postgres(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a server with the process that started it")
+def test_a_postgres_that_hangs_does_not_outlive_the_service(start: Start, tmp_path: Path) -> None:
+    process = start()
+    postmaster = int((tmp_path / ".trial/data/postmaster.pid").read_text().partition("\n")[0])
+    os.kill(postmaster, signal.SIGSTOP)
+
+    process.terminate()
+
+    assert process.wait(timeout=20) == 143
+    assert not Path(f"/proc/{postmaster}").exists()
 
 
 def assert_no_postgres(folder: Path) -> None:
@@ -175,7 +196,7 @@ def test_a_port_in_use_is_named_before_anything_is_made(tmp_path: Path) -> None:
 
         said = fail(tmp_path, "--port", str(port))
 
-    assert said.startswith(f"ai-agent: cannot listen on 127.0.0.1 port {port}, choose another with --port: ")
+    assert said.startswith(f"ai-agent: cannot listen on 127.0.0.1 port {port}, choose others with --host and --port: ")
     assert said.count("\n") == 1
     assert not (tmp_path / ".trial").exists()
 
