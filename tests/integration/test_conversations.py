@@ -9,13 +9,13 @@ from tests.conftest import Chat, SignIn
 NOT_FOUND = {"detail": "Conversation not found."}
 
 BAD_TITLES = {
-    "missing": {},
-    "null": {"title": None},
-    "empty": {"title": ""},
-    "blank": {"title": "  "},
-    "201 characters": {"title": "a" * 201},
-    "NUL": {"title": "a\0b"},
-    "a number": {"title": 7},
+    "missing": ({}, "missing"),
+    "null": ({"title": None}, "string_type"),
+    "empty": ({"title": ""}, "string_too_short"),
+    "blank": ({"title": "  "}, "value_error"),
+    "201 characters": ({"title": "a" * 201}, "string_too_long"),
+    "NUL": ({"title": "a\0b"}, "value_error"),
+    "a number": ({"title": 7}, "string_type"),
 }
 
 
@@ -140,9 +140,14 @@ async def test_a_title_has_1_to_200_characters(
     assert (response.status_code, response.json()["title"]) == (200, title)
 
 
-@pytest.mark.parametrize("body", BAD_TITLES.values(), ids=BAD_TITLES.keys())
+@pytest.mark.parametrize(("body", "problem"), BAD_TITLES.values(), ids=BAD_TITLES.keys())
 async def test_a_bad_title_is_a_422_and_changes_nothing(
-    body: dict[str, object], chat: Chat, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+    body: dict[str, object],
+    problem: str,
+    chat: Chat,
+    client: httpx.AsyncClient,
+    sign_in: SignIn,
+    database: asyncpg.Connection,
 ) -> None:
     headers = await sign_in()
     conversation_id = (await chat(headers))["conversation_id"]
@@ -151,6 +156,7 @@ async def test_a_bad_title_is_a_422_and_changes_nothing(
     response = await client.patch(f"/api/conversations/{conversation_id}", headers=headers, json=body)
 
     assert response.status_code == 422
+    assert [(found["loc"], found["type"]) for found in response.json()["detail"]] == [(["body", "title"], problem)]
     assert await database.fetch("SELECT * FROM conversations") == [before]
 
 

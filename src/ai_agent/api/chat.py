@@ -1,54 +1,16 @@
 """Sending a message: `POST /api/chat`."""
 
-import re
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema
+from fastapi import APIRouter, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ai_agent.api.deps import BY_SERVICE, CurrentCaller, SessionRoute
-from ai_agent.api.responses import OWNED, SIGNED_IN, TOO_LARGE, invalid
+from ai_agent.api.fields import MAX_MESSAGE_LENGTH, VISIBLE, Id, IdempotencyKey, check_text, check_visible
+from ai_agent.api.responses import BAD_BODY, OWNED, REPLAYED, SIGNED_IN, invalid
 from ai_agent.services import turns
 
 router = APIRouter(route_class=SessionRoute, prefix="/api", tags=["chat"])
-
-MAX_MESSAGE_LENGTH = 100_000
-
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-
-# What the checks below are in the OpenAPI document.
-TEXT: dict[str, JsonValue] = {"pattern": r"^[^\x00]*$"}
-VISIBLE: dict[str, JsonValue] = {"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
-
-# FastAPI writes bounds as floats, which cannot hold those of an id.
-Id = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64", "examples": [42]})]
-
-
-def check_text(value: str) -> str:
-    """Refuse what PostgreSQL's text and UTF-8 cannot hold."""
-    if _UNSTORABLE.search(value):
-        raise ValueError("must not contain NUL or lone surrogates")
-    return value
-
-
-def check_visible(value: str) -> str:
-    """Refuse text that holds nothing but white space."""
-    if not value.strip():
-        raise ValueError("must not be blank")
-    return value
-
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[!-~]+$",
-        description="A string of your choice, new for each message, that makes a retry safe.",
-        examples=["0f8e5d0c-6c0f-4f0e-9a53-5d7a4b8f7c21"],
-    ),
-]
 
 
 class ChatRequest(BaseModel):
@@ -56,12 +18,12 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"message": "Good morning!", "conversation_id": None}]})
 
-    message: Annotated[str, AfterValidator(check_text), AfterValidator(check_visible)] = Field(
-        min_length=1,
-        max_length=MAX_MESSAGE_LENGTH,
-        description="The user's text, stored byte for byte as sent; it must not be blank.",
-        json_schema_extra=VISIBLE,
-    )
+    message: Annotated[
+        str,
+        Field(min_length=1, max_length=MAX_MESSAGE_LENGTH, json_schema_extra=VISIBLE),
+        AfterValidator(check_text),
+        AfterValidator(check_visible),
+    ] = Field(description="The user's text, stored byte for byte as sent; it must not be blank.")
     conversation_id: Id | None = Field(
         default=None,
         strict=True,
@@ -71,12 +33,6 @@ class ChatRequest(BaseModel):
     )
 
 
-REPLAYED = {
-    "Idempotency-Replayed": {
-        "description": "`true` when an earlier request with the same key had stored the turn.",
-        "schema": {"type": "string"},
-    }
-}
 EXAMPLE = {
     "conversation_id": 42,
     "user_message": "Good morning!",
@@ -101,7 +57,7 @@ class ChatResponse(BaseModel):
         200: {"content": {"application/json": {"example": EXAMPLE}}, "headers": REPLAYED},
         **SIGNED_IN,
         **OWNED,
-        **TOO_LARGE,
+        **BAD_BODY,
         **invalid({"type": "value_error", "loc": ["body", "message"], "msg": "Value error, must not be blank"}),
     },
 )

@@ -3,31 +3,22 @@
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.datastructures import URL
 
-from ai_agent.api.chat import VISIBLE, Id, check_text, check_visible
 from ai_agent.api.deps import BY_SERVICE, CurrentCaller, SessionRoute
-from ai_agent.api.responses import OWNED, SIGNED_IN, TOO_LARGE, invalid
+from ai_agent.api.fields import ConversationId, Id, Title
+from ai_agent.api.responses import BAD_BODY, OWNED, SIGNED_IN, invalid, shown
 from ai_agent.database.models import Role
 from ai_agent.services import conversations, cursors
 from ai_agent.services.conversations import Page
 
 router = APIRouter(route_class=SessionRoute, prefix="/api/conversations", tags=["history"])
 
-ConversationId = Annotated[Id, Path(ge=-(2**63), lt=2**63, description="The conversation's id.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most rows in the answer.")]
 Cursor = Annotated[
     str | None, Query(description="Where to go on; follow the `Link` of the page before rather than making one.")
-]
-
-
-Title = Annotated[
-    str,
-    AfterValidator(check_text),
-    AfterValidator(check_visible),
-    Field(min_length=1, max_length=200, json_schema_extra=VISIBLE),
 ]
 
 
@@ -84,11 +75,6 @@ BAD_ID = invalid({"type": "int_parsing", "loc": ["path", "conversation_id"], "ms
 BAD_LIMIT = invalid(
     {"type": "less_than_equal", "loc": ["query", "limit"], "msg": "Input should be less than or equal to 1000"}
 )
-
-
-def shown(example: object, status: int = 200, **entry: Any) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entry of the answer that is hoped for, with its example."""
-    return {status: {**entry, "content": {"application/json": {"example": example}}}}
 
 
 LINK = {"Link": {"description": 'The next page, `<url>; rel="next"`, if there is one.', "schema": {"type": "string"}}}
@@ -159,7 +145,7 @@ def _url_with_cursor(request: Request, cursor: str) -> URL:
     summary="Rename a conversation",
     openapi_extra=BY_SERVICE,
     response_model=ConversationListResponse,
-    responses=shown({**CONVERSATION, "title": "Holiday plans"}) | SIGNED_IN | OWNED | TOO_LARGE | BAD_ID,
+    responses=shown({**CONVERSATION, "title": "Holiday plans"}) | SIGNED_IN | OWNED | BAD_BODY | BAD_ID,
 )
 async def rename_conversation(
     conversation_id: ConversationId, body: ConversationUpdateRequest, caller: CurrentCaller

@@ -16,6 +16,7 @@ from ai_agent.metrics import Metrics
 
 MAX_BODY_BYTES = 1024 * 1024
 BODY_TOO_LARGE = "The request body is larger than 1 MiB."
+BODY_TOO_SLOW = "The request body arrives too slowly."
 
 # A request body has five seconds, and another for every 16 KiB of it that have arrived.
 BODY_SECONDS = 5.0
@@ -114,7 +115,7 @@ class BodyLimit:
                 async with asyncio.timeout_at(started_at + BODY_SECONDS + size / BODY_BYTES_PER_SECOND):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, "The request body arrives too slowly.", {"Connection": "close"}) from None
+                raise HTTPException(408, BODY_TOO_SLOW, {"Connection": "close"}) from None
             more = message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > MAX_BODY_BYTES:

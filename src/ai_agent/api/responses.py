@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from ai_agent.api.middleware import BODY_TOO_LARGE
+from ai_agent.api.middleware import BODY_TOO_LARGE, BODY_TOO_SLOW
 from ai_agent.errors import (
     ConversationNotFound,
     DatabaseUnavailable,
@@ -72,10 +72,26 @@ UNAVAILABLE = describe(
 SIGNED_IN = describe(NotAuthenticated, "The token is missing, malformed, unknown, expired or signed out.") | UNAVAILABLE
 SERVICE = describe(ServiceRequired, "The service's token or the user's id is missing or wrong.") | UNAVAILABLE
 OWNED = describe(ConversationNotFound, "There is no such conversation, or it is somebody else's.")
-TOO_LARGE: dict[int | str, dict[str, Any]] = {
-    413: {
+BAD_BODY: dict[int | str, dict[str, Any]] = {
+    status: {
         "model": ErrorResponse,
-        "description": "The request body is too large.",
-        "content": {"application/json": {"example": {"detail": BODY_TOO_LARGE}}},
+        "description": meaning,
+        "content": {"application/json": {"example": {"detail": detail}}},
+    }
+    for status, meaning, detail in (
+        (408, "The request body did not arrive in time.", BODY_TOO_SLOW),
+        (413, "The request body is too large.", BODY_TOO_LARGE),
+    )
+}
+
+REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "`true` when an earlier request with the same key had stored the turn.",
+        "schema": {"type": "string"},
     }
 }
+
+
+def shown(example: object, status: int = 200, **entry: Any) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entry of the answer that is hoped for, with its example."""
+    return {status: {**entry, "content": {"application/json": {"example": example}}}}

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, Body, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ai_agent.api.chat import MAX_MESSAGE_LENGTH, REPLAYED, TEXT, IdempotencyKey, check_text
 from ai_agent.api.deps import BY_SERVICE, ServiceCaller, SessionRoute
-from ai_agent.api.history import CONVERSATION, ConversationId, ConversationListResponse, MessageResponse, Title, shown
-from ai_agent.api.responses import OWNED, SERVICE, TOO_LARGE, invalid
+from ai_agent.api.fields import MAX_MESSAGE_LENGTH, TEXT, ConversationId, IdempotencyKey, Title, check_text
+from ai_agent.api.history import CONVERSATION, ConversationListResponse, MessageResponse
+from ai_agent.api.responses import BAD_BODY, OWNED, REPLAYED, SERVICE, invalid, shown
 from ai_agent.database.models import Role
 from ai_agent.services import conversations, turns
 
@@ -50,11 +50,9 @@ class MessageRequest(BaseModel):
     """A message in the shape of OpenAI's chat messages."""
 
     role: Role
-    content: Annotated[str, AfterValidator(check_text)] = Field(
-        max_length=MAX_MESSAGE_LENGTH,
-        description="May be empty where `metadata` carries tool calls.",
-        json_schema_extra=TEXT,
-    )
+    content: Annotated[
+        str, Field(max_length=MAX_MESSAGE_LENGTH, json_schema_extra=TEXT), AfterValidator(check_text)
+    ] = Field(description="May be empty where `metadata` carries tool calls.")
     metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] | None = Field(
         default=None, description="Any JSON object of up to 64 kB, returned as it is."
     )
@@ -95,7 +93,7 @@ STORED = [
     response_model=ConversationListResponse,
     responses=shown(CONVERSATION, 201)
     | SERVICE
-    | TOO_LARGE
+    | BAD_BODY
     | invalid(
         {"type": "string_too_long", "loc": ["body", "title"], "msg": "String should have at most 200 characters"}
     ),
@@ -115,7 +113,7 @@ async def create_conversation(body: ConversationCreateRequest, caller: ServiceCa
     response_model=list[MessageResponse],
     responses=shown(STORED, 201, headers=REPLAYED)
     | SERVICE
-    | TOO_LARGE
+    | BAD_BODY
     | OWNED
     | invalid(
         {"type": "literal_error", "loc": ["body", 0, "role"], "msg": "Input should be 'user', 'assistant' or 'tool'"}
