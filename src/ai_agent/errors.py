@@ -8,7 +8,7 @@ class ConfigurationError(ValueError):
     """A setting that the service cannot start with; its text is one sentence for the operator."""
 
 
-class ServiceError(Exception):
+class ApiError(Exception):
     """The base of every error that is an answer: `{"detail": detail}` with its status and headers."""
 
     status_code: ClassVar[int]
@@ -18,31 +18,31 @@ class ServiceError(Exception):
     """For a 503, what the metrics count it under."""
 
 
-class NotAuthenticated(ServiceError):
+class NotAuthenticated(ApiError):
     status_code = 401
     detail = "Not authenticated: send 'Authorization: Bearer <token>' with the token of a current session."
     headers = {"WWW-Authenticate": "Bearer"}
 
 
-class ServiceRequired(ServiceError):
+class TrustedServiceRequired(ApiError):
     status_code = 401
     detail = "Only a trusted service may do this: send its token as X-Service-Auth and the user's id as X-User-ID."
     headers = {"WWW-Authenticate": "Bearer"}
 
 
-class ConversationNotFound(ServiceError):
+class ConversationNotFound(ApiError):
     status_code = 404
     detail = "Conversation not found."
 
 
-class ClientGone(ServiceError):
+class ClientGone(ApiError):
     """The client closed its connection while it waited. Only the log and the metrics show this, as nginx's 499."""
 
     status_code = 499
     detail = "The client closed the connection."
 
 
-class DatabaseUnavailable(ServiceError):
+class DatabaseUnavailable(ApiError):
     """The database did not do the work in time; nothing was lost that had been acknowledged."""
 
     status_code = 503
@@ -53,18 +53,18 @@ class DatabaseUnavailable(ServiceError):
         self.cause = cause
 
 
-class NotMigrated(ServiceError):
+class NotMigrated(ApiError):
     status_code = 503
     detail = "The database is not at the migration that this release needs: run 'alembic upgrade head'."
     headers = {"Retry-After": "2"}
     cause = "not_migrated"
 
 
-class IdempotencyKeyReused(ServiceError):
+class IdempotencyKeyReused(ApiError):
     status_code = 422
     detail = "This Idempotency-Key was sent before with another body: use a new key for a new message."
 
 
-class InvalidCursor(ServiceError):
+class InvalidCursor(ApiError):
     status_code = 422
     detail = "The cursor does not belong to this list; start again without one."

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -12,12 +13,12 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from ai_agent import logs
-from ai_agent.api import chat, docs, health, history, service
+from ai_agent.api import chat, docs, health, history, trusted_services
 from ai_agent.api.deps import SERVICE_SCHEMES
 from ai_agent.api.middleware import BodyLimit, RequestLog
 from ai_agent.config import Settings, load_settings
 from ai_agent.database.connection import close_engine, create_engine
-from ai_agent.errors import ConfigurationError, ServiceError
+from ai_agent.errors import ApiError, ConfigurationError
 from ai_agent.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ TAGS = [
 ]
 
 
-class Service(FastAPI):
+class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
         document["components"]["securitySchemes"] |= SERVICE_SCHEMES
@@ -52,9 +53,9 @@ class Service(FastAPI):
 
 def create_app(settings: Settings) -> FastAPI:
     """The service with these settings; raises ConfigurationError for a DATABASE_URL that cannot be used."""
-    app = Service(
+    app = App(
         title="ai-agent",
-        version="0.1.0",
+        version=version("ai-agent"),
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=_lifespan,
@@ -64,15 +65,25 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.engine = create_engine(settings)
     app.state.metrics = Metrics(app.state.engine)
-    for router in (chat.router, history.router, service.router, health.router, docs.router):
+    for router in (chat.router, history.router, trusted_services.router, health.router, docs.router):
         # The routes themselves, as FastAPI matches those of an included router twice on each request.
         app.router.routes.extend(router.routes)
     if settings.metrics_path != "off":
         app.add_api_route(settings.metrics_path, health.get_metrics, include_in_schema=False)
-    app.exception_handler(ServiceError)(_answer_service_error)
+    _add_error_answers(app)
+    _add_middleware(app, settings)
+    return app
+
+
+def _add_error_answers(app: FastAPI) -> None:
+    app.exception_handler(ApiError)(_answer_api_error)
     app.exception_handler(RequestValidationError)(_answer_invalid_request)
     app.exception_handler(400)(_answer_unreadable_body)
     app.exception_handler(405)(_answer_other_method)
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """The last one added is the outermost."""
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestLog)
     if settings.cors_origins:
@@ -83,7 +94,6 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["Link", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed", "X-Request-ID"],
         )
-    return app
 
 
 @asynccontextmanager
@@ -94,7 +104,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await close_engine(app.state.engine)
 
 
-async def _answer_service_error(request: Request, error: ServiceError) -> JSONResponse:
+async def _answer_api_error(request: Request, error: ApiError) -> JSONResponse:
     if error.status_code == 503:
         request.app.state.metrics.unavailable.labels(error.cause).inc()
         cause = getattr(error.__cause__, "orig", error.__cause__)  # SQLAlchemy's text repeats the whole statement.

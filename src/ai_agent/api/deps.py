@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ai_agent.config import Settings
 from ai_agent.database.connection import open_session, ping
-from ai_agent.errors import ClientGone, ServiceRequired
+from ai_agent.errors import ClientGone, TrustedServiceRequired
 from ai_agent.services import auth
 
 
@@ -60,7 +60,7 @@ async def service_caller(request: Request) -> Caller:
     """A trusted service that acts for a user, and nobody else."""
     served = _served_user(request)
     if served is None:
-        raise ServiceRequired
+        raise TrustedServiceRequired
     return await _serve(request, served)
 
 

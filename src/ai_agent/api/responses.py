@@ -6,11 +6,11 @@ from pydantic import BaseModel, Field
 
 from ai_agent.api.middleware import BODY_TOO_LARGE, BODY_TOO_SLOW
 from ai_agent.errors import (
+    ApiError,
     ConversationNotFound,
     DatabaseUnavailable,
     NotAuthenticated,
-    ServiceError,
-    ServiceRequired,
+    TrustedServiceRequired,
 )
 
 
@@ -40,7 +40,7 @@ HEADERS = {
 }
 
 
-def describe(error: type[ServiceError], meaning: str) -> dict[int | str, dict[str, Any]]:
+def describe(error: type[ApiError], meaning: str) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI entry of one error, its headers included."""
     return {
         error.status_code: {
@@ -70,7 +70,7 @@ UNAVAILABLE = describe(
     DatabaseUnavailable, "The database is unreachable or busy. Wait for `Retry-After` seconds and try again."
 )
 SIGNED_IN = describe(NotAuthenticated, "The token is missing, malformed, unknown, expired or signed out.") | UNAVAILABLE
-SERVICE = describe(ServiceRequired, "The service's token or the user's id is missing or wrong.") | UNAVAILABLE
+SERVICE = describe(TrustedServiceRequired, "The service's token or the user's id is missing or wrong.") | UNAVAILABLE
 OWNED = describe(ConversationNotFound, "There is no such conversation, or it is somebody else's.")
 BAD_BODY: dict[int | str, dict[str, Any]] = {
     status: {

@@ -17,7 +17,7 @@ from sqlmodel import col
 
 from ai_agent.database.connection import read_first
 from ai_agent.database.models import UserSession
-from ai_agent.errors import NotAuthenticated, ServiceRequired
+from ai_agent.errors import NotAuthenticated, TrustedServiceRequired
 
 MAX_TOKEN_LENGTH = 512
 
@@ -68,14 +68,14 @@ def _sign(token: str, secret: str) -> str:
 def read_service_headers(token: str | None, user_id: str | None, expected: SecretStr) -> str | None:
     """The user for whom a trusted service acts, or None when no service calls.
 
-    Raises ServiceRequired for a wrong or half-given pair.
+    Raises TrustedServiceRequired for a wrong or half-given pair.
     """
     if token is None and user_id is None:
         return None
     if token is None or user_id is None or not _VISIBLE_ASCII.fullmatch(user_id) or len(user_id) > MAX_TOKEN_LENGTH:
-        raise ServiceRequired
+        raise TrustedServiceRequired
     if not hmac.compare_digest(token.encode(), expected.get_secret_value().encode()):
-        raise ServiceRequired
+        raise TrustedServiceRequired
     return user_id
 
 
