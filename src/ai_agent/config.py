@@ -3,12 +3,26 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ai_agent.errors import ConfigurationError
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+def check_token(token: SecretStr) -> SecretStr:
+    """Refuse what no HTTP header can carry, such as the line break at the end of a file, and what can be guessed."""
+    if not re.fullmatch(r"[!-~][ -~]{30,}[!-~]", token.get_secret_value()):
+        raise ValueError("give one line of at least 32 ASCII characters, such as `openssl rand -hex 32` prints")
+    return token
+
+
+def check_secret(secret: SecretStr) -> SecretStr:
+    """Refuse bytes that are not UTF-8, which Python reads from the environment as lone surrogates."""
+    if not secret.get_secret_value().isprintable():
+        raise ValueError("give one line of UTF-8, as better-auth has it")
+    return secret
 
 
 class Settings(BaseSettings):
@@ -18,16 +32,16 @@ class Settings(BaseSettings):
 
     database_url: SecretStr
     """PostgreSQL, as the provider prints it."""
-    service_auth_token: SecretStr | None = Field(default=None, min_length=32)
+    service_auth_token: Annotated[SecretStr, AfterValidator(check_token)] | None = None
     """Lets a trusted service act for any user; unset, no service may."""
-    better_auth_secret: SecretStr | None = None
+    better_auth_secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
     """better-auth's own secret; with it, the signature of a signed token is checked."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins that may call from a browser, separated by commas."""
     log_level: LogLevel = "INFO"
     log_format: Literal["text", "json"] = "text"
     """Lines for people, or a JSON object on each."""
-    metrics_path: str = Field(default="/metrics", pattern=r"^(off|/[A-Za-z0-9/_-]+)$")
+    metrics_path: str = "/metrics"
     """Where Prometheus finds the metrics; `off` closes it."""
     database_pool_size: int = Field(default=5, ge=1, le=1000)
     """Connections kept open by each process."""
@@ -38,6 +52,13 @@ class Settings(BaseSettings):
     database_timeout: float = Field(default=4.0, gt=0, le=4.5)
     """Seconds a request may spend with the database in all before it is answered 503."""
 
+    @field_validator("metrics_path")
+    @classmethod
+    def _check_path(cls, path: str) -> str:
+        if path != "off" and not re.fullmatch(r"/(?!(api|docs|health)(/|$))[A-Za-z0-9/_-]+", path):
+            raise ValueError("give a path of its own such as /metrics, or off")
+        return path
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: str) -> str:
@@ -47,14 +68,14 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
         origins = value.split(",") if isinstance(value, str) else value
-        return tuple(origin.strip().rstrip("/") for origin in origins if origin.strip())
+        return tuple(origin.strip().rstrip("/").lower() for origin in origins if origin.strip())
 
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            if not re.fullmatch(r"https?://[^/\s?#*]+", origin):
-                raise ValueError("give full origins such as https://app.example.com, separated by commas")
+            if not re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin):
+                raise ValueError("give origins as browsers send them, such as https://app.example.com, between commas")
         return origins
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Literal
 
 import asyncpg
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
@@ -13,8 +14,10 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 FORMATS: dict[str, logging.Formatter] = {
     "text": logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"),
     "json": JsonFormatter(
-        ["asctime", "levelname", "name", "request_id", "message"],
-        rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+        ["levelname", "name", "request_id", "message"],
+        rename_fields={"levelname": "level", "name": "logger"},
+        timestamp="time",
+        reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals.
     ),
 }
 
@@ -26,9 +29,11 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     console.addFilter(add_request_id)
     logging.basicConfig(level=level, handlers=[console])
     logging.getLogger("ai_agent").setLevel(level)
+    server, access = logging.getLogger("uvicorn"), logging.getLogger("uvicorn.access")
+    for logger in (server, access):
+        logger.handlers.clear()
+    server.propagate = True
     # Our own line for each request says more than uvicorn's, and uvicorn's costs as much as the request.
-    access = logging.getLogger("uvicorn.access")
-    access.handlers.clear()
     access.propagate = False
 
 

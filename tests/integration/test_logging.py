@@ -1,7 +1,9 @@
 """What the log of a running service says, and what it must not: one line for each request, and nobody's secrets."""
 
 import base64
+import json
 import re
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import httpx
@@ -101,6 +103,29 @@ def test_an_unexpected_error_is_logged_with_its_cause_but_without_the_row_that_c
     assert message not in log
 
 
+def test_json_lines_hold_the_fields_of_a_request(start_service: StartService, headers: Headers) -> None:
+    service = start_service(LOG_FORMAT="json")
+
+    answer = httpx.get(f"{service.url}/api/conversations", headers=headers)
+
+    # uvicorn speaks before the settings are read.
+    lines = [json.loads(line) for line in stop(service).splitlines() if not line.startswith("INFO:  ")]
+    assert "Shutting down" in [line["message"] for line in lines]
+    [request] = [line for line in lines if line["logger"] == "ai_agent.api.middleware"]
+    assert datetime.fromisoformat(request.pop("time")).utcoffset() == timedelta(0)
+    assert request.pop("message").startswith("GET /api/conversations 200 ")
+    assert request.pop("milliseconds") > 0
+    assert request == {
+        "level": "INFO",
+        "logger": "ai_agent.api.middleware",
+        "request_id": answer.headers["X-Request-ID"],
+        "method": "GET",
+        "route": "/api/conversations",
+        "status": 200,
+        "actor": "user",
+    }
+
+
 @pytest.mark.parametrize("settings", [{}, {"BETTER_AUTH_SECRET": "a secret", "LOG_FORMAT": "json"}], ids=str)
 def test_no_token_and_no_text_is_in_the_log_of_good_and_bad_requests(
     settings: dict[str, str], start_service: StartService, headers: Headers, unlucky: str
@@ -108,7 +133,7 @@ def test_no_token_and_no_text_is_in_the_log_of_good_and_bad_requests(
     service, private = start_service(LOG_LEVEL="DEBUG", **settings), "nobody's business"
     token = headers["Authorization"].removeprefix("Bearer ")
     signed = quote(f"{token}.{base64.b64encode(bytes(32)).decode()}")
-    json = {"Content-Type": "application/json"}
+    as_json = {"Content-Type": "application/json"}
 
     with httpx.Client(base_url=service.url, headers=headers) as client:
         answers = [
@@ -118,7 +143,7 @@ def test_no_token_and_no_text_is_in_the_log_of_good_and_bad_requests(
             (422, client.post("/api/chat", json={"message": f"{private}\0", "conversation_id": private})),
             (422, client.post("/api/chat", json={"message": private * 10_000})),
             (413, client.post("/api/chat", json={"message": private * 100_000})),
-            (422, client.post("/api/chat", content=f'{{"message": "{private}', headers=json)),
+            (422, client.post("/api/chat", content=f'{{"message": "{private}', headers=as_json)),
             (422, client.post("/api/chat", content=f'{{"message": "{private}"}}')),
             (500, client.post("/api/chat", json={"message": f"{private} {unlucky}"})),
             (422, client.patch("/api/conversations/0", json={"title": private * 100})),
