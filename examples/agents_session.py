@@ -48,10 +48,10 @@ class ConversationSession:
         return [_item(message) for message in messages[-wanted:]]
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
-        """Store the items in their order; each chunk of 100 is stored whole or not at all, and only once."""
-        for chunk in batched(items, 100):
-            if not self.session_id:
-                opened = (await self._send("POST", "/api/conversations", {})).raise_for_status()
+        """Store the items in their order; each seven, of which the largest fit, whole or not at all, and only once."""
+        for chunk in batched(items, 7):
+            if not self.session_id:  # Not sent again, as it takes no key and would open another.
+                opened = (await self.client.post("/api/conversations", json={})).raise_for_status()
                 self.session_id = str(opened.json()["id"])
             messages = [_message(item) for item in chunk]
             (await self._send("POST", f"/api/conversations/{self.session_id}/messages", messages)).raise_for_status()

@@ -19,6 +19,9 @@ export async function openChat(
 
 /** Sends the last message only: the service has the others. The message's id is its key, so a retry is safe. */
 export class ConversationTransport implements ChatTransport<UIMessage> {
+  /** Where each message was sent first, as a retry must say the same; a new conversation is null. */
+  readonly #sentTo = new Map<string, number | null>();
+
   constructor(
     readonly conversations: Conversations,
     public conversationId: number | null = null,
@@ -30,7 +33,9 @@ export class ConversationTransport implements ChatTransport<UIMessage> {
   }: Parameters<ChatTransport<UIMessage>["sendMessages"]>[0]): Promise<ReadableStream<UIMessageChunk>> {
     const message = messages.at(-1);
     if (message?.role !== "user") throw new Error("Only a user's message can be sent.");
-    const turn = await this.conversations.send(textOf(message), this.conversationId, message.id, abortSignal);
+    if (!this.#sentTo.has(message.id)) this.#sentTo.set(message.id, this.conversationId);
+    const target = this.#sentTo.get(message.id) ?? null;
+    const turn = await this.conversations.send(textOf(message), target, message.id, abortSignal);
     this.conversationId = turn.conversation_id;
     return streamOf(turn.assistant_message);
   }

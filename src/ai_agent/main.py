@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 NOT_JSON = {
     "type": "json_invalid",
     "loc": ["body"],
-    "msg": "The body must be JSON in UTF-8, sent with 'Content-Type: application/json'",
+    "msg": "The body must be JSON in UTF-8, not nested too deep and without endless numbers,"
+    " sent with 'Content-Type: application/json'",
 }
 
 DESCRIPTION = """

@@ -223,6 +223,26 @@ async def test_items_are_sent_again_until_they_are_known_to_be_stored_and_stored
     assert await session.get_items() == numbered(3)
 
 
+async def test_a_conversation_whose_opening_was_not_answered_is_an_error_and_is_opened_once(
+    session: ConversationSession, bad_network: httpx.AsyncClient
+) -> None:
+    async with bad_network:
+        with pytest.raises(httpx.ReadError):
+            await ConversationSession(bad_network).add_items(numbered(1))
+
+    assert len((await session.client.get("/api/conversations")).json()) == 1
+
+
+async def test_the_largest_items_are_stored_in_as_many_requests_as_they_need(session: ConversationSession) -> None:
+    items: list[TResponseInputItem] = [
+        {"type": "function_call_output", "call_id": str(n), "output": "\n" * 32_000} for n in range(20)
+    ]
+
+    await session.add_items(items)
+
+    assert await session.get_items() == items
+
+
 async def test_a_session_whose_deletion_was_not_answered_is_cleared(
     session: ConversationSession, bad_network: httpx.AsyncClient
 ) -> None:

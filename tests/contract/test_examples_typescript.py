@@ -196,6 +196,20 @@ def test_a_chat_of_the_ai_sdk_that_failed_is_repeated_by_regenerate_and_stores_o
     assert stored(ada) == ["Hello", "Echo: Hello"]
 
 
+def test_regenerating_an_answer_of_the_ai_sdk_gives_the_stored_one_again(
+    run_script: RunScript, ada: httpx.Client
+) -> None:
+    chat = """
+        const chat = await openChat(conversations);
+        await chat.sendMessage({ text: "Hello" });
+        await chat.regenerate();
+        print([chat.status, shown(chat)]);
+    """
+
+    assert run_script(AI_SDK, chat) == ["ready", [["user", "Hello"], ["assistant", "Echo: Hello"]]]
+    assert stored(ada) == ["Hello", "Echo: Hello"]
+
+
 def test_a_thread_of_assistant_ui_opens_a_conversation_and_goes_on_with_it(
     run_script: RunScript, ada: httpx.Client
 ) -> None:

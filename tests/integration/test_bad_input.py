@@ -25,7 +25,10 @@ def problem(kind: str, *loc: str | int, msg: object = ANY) -> dict[str, Any]:
 
 
 NOT_JSON = problem(
-    "json_invalid", "body", msg="The body must be JSON in UTF-8, sent with 'Content-Type: application/json'"
+    "json_invalid",
+    "body",
+    msg="The body must be JSON in UTF-8, not nested too deep and without endless numbers,"
+    " sent with 'Content-Type: application/json'",
 )
 NOT_AN_OBJECT = problem("model_attributes_type", "body")
 NOT_A_TEXT = problem("string_type", "body", "message")

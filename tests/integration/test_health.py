@@ -17,6 +17,13 @@ async def test_health_answers_without_a_token(client: httpx.AsyncClient) -> None
     assert (response.status_code, response.json()) == (200, {"status": "healthy", "service": "ai-agent"})
 
 
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+async def test_monitors_that_send_head_get_the_status_alone(path: str, client: httpx.AsyncClient) -> None:
+    response = await client.head(path)
+
+    assert (response.status_code, response.content) == (200, b"")
+
+
 async def test_health_never_asks_the_database() -> None:
     async with running(make_settings(database_url="postgresql://127.0.0.1:1/none")) as app, client_of(app) as client:
         response = await client.get("/health")

@@ -23,6 +23,7 @@ class HealthResponse(BaseModel):
     summary="Is the process alive?",
     responses={200: {"content": {"application/json": {"example": {"status": "healthy", "service": "ai-agent"}}}}},
 )
+@router.head("/health", include_in_schema=False)
 async def get_health() -> HealthResponse:
     """Answers as long as the process does. It never asks the database, so an outage restarts nothing."""
     return HealthResponse(status="healthy", service="ai-agent")
@@ -37,6 +38,7 @@ async def get_health() -> HealthResponse:
         **describe(NotMigrated, "The database does not answer, or is not migrated; the text says which."),
     },
 )
+@router.head("/health/ready", include_in_schema=False)
 async def get_readiness(request: Request) -> HealthResponse:
     """Asks the database whether it answers and has the migrations of this release."""
     async with open_session(request.app.state.engine, request.app.state.settings.database_timeout) as session:
