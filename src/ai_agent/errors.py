@@ -26,7 +26,7 @@ class NotAuthenticated(ApiError):
 
 class TrustedServiceRequired(ApiError):
     status_code = 401
-    detail = "Only a trusted service may do this: send its token as X-Service-Auth and the user's id as X-User-ID."
+    detail = "For trusted services only: send SERVICE_AUTH_TOKEN as X-Service-Auth and the user's id as X-User-ID."
     headers = {"WWW-Authenticate": "Bearer"}
 
 

@@ -13,7 +13,7 @@ from tests.conftest import Headers, SignIn, client_of, make_settings, running
 TOKEN = "a-service-token-of-more-than-32-characters"
 FOR_ADA = {"X-Service-Auth": TOKEN, "X-User-ID": "ada"}
 REFUSED = {
-    "detail": "Only a trusted service may do this: send its token as X-Service-Auth and the user's id as X-User-ID."
+    "detail": "For trusted services only: send SERVICE_AUTH_TOKEN as X-Service-Auth and the user's id as X-User-ID."
 }
 
 NOT_A_SERVICE = {

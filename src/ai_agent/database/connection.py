@@ -44,7 +44,7 @@ _UNAVAILABLE_CODES = frozenset({"42501", "42703", "42P01"})
 class _Connection(asyncpg.Connection):
     """Does not wait for a silent server as long as SQLAlchemy asks it to, which is 2 s and too long for a 503."""
 
-    async def close(self, *, timeout: float | None = None) -> None:
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncpg's name.
         with suppress(TimeoutError):  # The connection is dropped then.
             await super().close(timeout=_CLOSE_TIMEOUT)
 
@@ -142,13 +142,13 @@ def _is_read_only(error: BaseException | None) -> bool:
 
 
 @asynccontextmanager
-async def open_session(engine: AsyncEngine, timeout: float) -> AsyncIterator[AsyncConnection]:
-    """A connection from the pool for one unit of work of at most `timeout` seconds.
+async def open_session(engine: AsyncEngine, seconds: float) -> AsyncIterator[AsyncConnection]:
+    """A connection from the pool for one unit of work of at most so many seconds.
 
     Raises DatabaseUnavailable when there is none in time, when it is lost or too slow, or the server refuses.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + _CANCEL_AFTER * timeout
+    deadline = loop.time() + _CANCEL_AFTER * seconds
     try:
         # Giving up cancels the statement in the database too, which would else go on with it, or go on waiting.
         async with asyncio.timeout_at(deadline):
