@@ -11,6 +11,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 
 from ai_agent import logs
 from ai_agent.api import chat, docs, health, history, trusted_services
@@ -129,9 +130,9 @@ async def _answer_unreadable_body(_: Request, __: Exception) -> JSONResponse:
 async def _answer_other_method(request: Request, error: HTTPException) -> JSONResponse:
     """The framework's `Allow` has the methods of one route only; RFC 9110 asks for all that the path has."""
     path = getattr(request.scope.get("route"), "path", None)
-    operations = request.app.openapi()["paths"].get(path)
-    headers = {"Allow": ", ".join(sorted(operations)).upper()} if operations else error.headers
-    return JSONResponse({"detail": error.detail}, 405, headers)
+    routes = [route for route in request.app.router.routes if isinstance(route, APIRoute) and route.path == path]
+    methods = sorted({method for route in routes for method in route.methods or ()})
+    return JSONResponse({"detail": error.detail}, 405, {"Allow": ", ".join(methods)} if methods else error.headers)
 
 
 def __getattr__(name: str) -> object:

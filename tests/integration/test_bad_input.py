@@ -214,7 +214,8 @@ METHODS = {
     b"/api/conversations": "GET, POST",
     b"/api/conversations/1": "DELETE, GET, PATCH",
     b"/api/conversations/1/messages": "POST",
-    b"/health": "GET",
+    b"/health": "GET, HEAD",
+    b"/docs": "GET",
 }
 
 
@@ -350,7 +351,7 @@ def test_a_file_that_the_documentation_has_not_is_a_404(file: bytes, send: Send)
     assert read(send(request(b"GET /docs/static/" + file))) == (404, {"detail": "Not Found"})
 
 
-@pytest.mark.parametrize(("path", "status"), [(b"/health", 405), (b"/api/chat", 405), (b"/never-to-be-repeated", 404)])
+@pytest.mark.parametrize(("path", "status"), [(b"/health", 200), (b"/api/chat", 405), (b"/never-to-be-repeated", 404)])
 def test_head_is_answered_without_a_body(path: bytes, status: int, send: Send) -> None:
     answer = send(request(b"HEAD " + path))
 
