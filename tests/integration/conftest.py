@@ -12,6 +12,15 @@ import pytest
 from tests.conftest import USER_SESSIONS, Headers, migrate, run_sql
 from tests.postgres import Server
 
+# The statements in this database that wait for another transaction to end; a transaction sees pg_stat_activity only as
+# it was at its first look. A lock on a transaction belongs to no database, but who waits has locks on tables too.
+WAITING = """
+    FROM pg_locks
+    WHERE NOT granted AND pid IN (
+        SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database WHERE datname = current_database()
+    )
+"""
+
 
 class OwnServer(NamedTuple):
     """A running server with a migrated database, and the header of a user who is signed in there."""
@@ -59,9 +68,9 @@ async def stored_questions(database: asyncpg.Connection) -> dict[int, list[str]]
     return {key: [row["content"] for row in messages[::2]] for key, messages in conversations.items()}
 
 
-async def until_one_waits_for_a_lock(database: asyncpg.Connection) -> None:
-    """Wait until somebody's statement waits for another transaction to end."""
-    await until(database, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
+async def until_waiting_for_locks(database: asyncpg.Connection, statements: int = 1) -> None:
+    """Wait until so many statements in this database wait for another transaction to end."""
+    await until(database, f"SELECT count(*) >= {statements} {WAITING}")
 
 
 async def until_the_service_is_gone(database: asyncpg.Connection, name: str = "ai-agent") -> None:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.conftest import Headers, SignIn, client_of, make_settings, run_sql, running
-from tests.integration.conftest import OwnServer, until_one_waits_for_a_lock
+from tests.integration.conftest import WAITING, OwnServer, until_waiting_for_locks
 from tests.proxy import Proxy, run_proxy
 
 ORIGIN = "https://app.example.com"
@@ -216,7 +216,7 @@ async def test_a_full_pool_is_a_503_for_those_who_wait_in_vain(
         async with database.transaction():
             await database.execute("SELECT FROM conversations FOR UPDATE")
             holder = asyncio.create_task(ask(client, "further message"))
-            await until_one_waits_for_a_lock(database)
+            await until_waiting_for_locks(database)
             waiting = await ask(client, "list")
 
         assert_unavailable(waiting)
@@ -232,7 +232,7 @@ async def test_a_statement_that_was_given_up_does_not_go_on_in_the_database(
         response = await ask(client, "further message")
 
     assert_unavailable(response)
-    assert await database.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == 0
+    assert await database.fetchval(f"SELECT count(*) {WAITING}") == 0
     assert await database.fetchval("SELECT count(*) FROM messages") == 0
 
 
@@ -295,7 +295,7 @@ async def test_a_server_that_refuses_the_connection_is_a_503_with_the_reason_in_
     change: dict[str, str], why: str, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts = urlsplit(database_url)
-    change = {name: value.format(host=f"{parts.hostname}:{parts.port}") for name, value in change.items()}
+    change = {name: value.format(host=parts.netloc.rpartition("@")[2]) for name, value in change.items()}
     async with serving(parts._replace(**change).geturl(), {"Authorization": "Bearer some-token"}) as client:
         responses = await ask_everything(client)
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import Headers, SignIn, client_of, make_settings, running
-from tests.integration.conftest import until_one_waits_for_a_lock
+from tests.integration.conftest import until_waiting_for_locks
 from tests.proxy import run_proxy
 
 COUNTS = "SELECT (SELECT count(*) FROM conversations), (SELECT count(*) FROM messages)"
@@ -163,13 +163,14 @@ async def test_a_retry_during_the_deletion_of_its_conversation_begins_another(
     ):
         first = await send(client, headers, "key")
         await send(client, headers, "key")
-        proxy.delay(0.2)
         # The retry finds its key taken, and before it can read the answer that belongs to it, both are gone.
         async with database.transaction():
             await database.execute("SELECT FROM idempotency_keys FOR UPDATE")
             retry = asyncio.create_task(send(client, headers, "key"))
-            await until_one_waits_for_a_lock(database)
+            await until_waiting_for_locks(database)
+            proxy.delay(1)
         await database.execute("DELETE FROM conversations")
+        await proxy.forward()
         again = await retry
 
     assert again.status_code == 200

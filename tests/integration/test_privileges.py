@@ -1,46 +1,54 @@
 """The role of the service needs no more than the README says."""
 
+import secrets
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import asyncpg
-import httpx
 import pytest
 
 from tests.conftest import SignIn, client_of, make_settings, run_sql, running
 
+SERVICE_TOKEN = "a-service-token-of-more-than-32-characters"
+
 GRANTS = [
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, messages, idempotency_keys TO app",
-    "GRANT USAGE ON SEQUENCE conversations_id_seq TO app",
-    "GRANT SELECT ON user_sessions, alembic_version TO app",
+    "CREATE ROLE {role} LOGIN PASSWORD 'app'",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, messages, idempotency_keys TO {role}",
+    "GRANT USAGE ON SEQUENCE conversations_id_seq TO {role}",
+    "GRANT SELECT ON user_sessions, alembic_version TO {role}",
 ]
 
 
 @pytest.fixture
 async def app_url(database_url: str) -> AsyncIterator[str]:
     """The database's URL for a role with just those privileges."""
-    await run_sql(database_url, "CREATE ROLE app LOGIN PASSWORD 'app'", *GRANTS)
+    role = f"app_{secrets.token_hex(4)}"
+    await run_sql(database_url, *(grant.format(role=role) for grant in GRANTS))
     parts = urlsplit(database_url)
-    yield parts._replace(netloc=f"app:app@{parts.hostname}:{parts.port}").geturl()
-    await run_sql(database_url, "DROP OWNED BY app", "DROP ROLE app")
+    yield parts._replace(netloc=f"{role}:app@{parts.netloc.rpartition('@')[2]}").geturl()
+    await run_sql(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 async def test_a_role_with_the_privileges_of_the_readme_serves_every_kind_of_request(
     app_url: str, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
-    headers = await sign_in() | {"Idempotency-Key": "key"}
-    async with running(make_settings(database_url=app_url)) as app, client_of(app, headers=headers) as client:
+    headers = await sign_in("ada") | {"Idempotency-Key": "key"}
+    settings = make_settings(database_url=app_url, service_auth_token=SERVICE_TOKEN)
+    for_ada = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": "ada", "Idempotency-Key": "another"}
+    async with running(settings) as app, client_of(app, headers=headers) as client:
         sent = await client.post("/api/chat", json={"message": "Hello"})
         again = await client.post("/api/chat", json={"message": "Hello"})
         path = f"/api/conversations/{sent.json()['conversation_id']}"
-        answers: list[httpx.Response] = [
+        answers = [
             await client.get("/health/ready"),
             await client.get("/api/conversations"),
             await client.get(path),
             await client.patch(path, json={"title": "Holiday plans"}),
+            await client.post("/api/conversations", json={}, headers=for_ada),
+            await client.post(f"{path}/messages", json=[{"role": "tool", "content": "09:30"}], headers=for_ada),
             await client.delete(path),
         ]
 
     assert (again.status_code, again.json()) == (200, sent.json())
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 204]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 201, 201, 204]
     assert await database.fetchval("SELECT count(*) FROM messages") == 0

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.conftest import Headers, SignIn, StartService
-from tests.integration.conftest import until_one_waits_for_a_lock, until_the_service_is_gone
+from tests.integration.conftest import until_the_service_is_gone, until_waiting_for_locks
 from tests.proxy import run_proxy
 from tests.service import Service
 
@@ -32,7 +32,7 @@ async def requests_in_flight(
         async with database.transaction():
             await database.execute("SELECT FROM conversations FOR UPDATE")
             answers = [asyncio.create_task(client.post("/api/chat", json=body)) for _ in range(4)]
-            await until_one_waits_for_a_lock(database)
+            await until_waiting_for_locks(database, 4)
             yield answers
         await asyncio.wait(answers)
 
