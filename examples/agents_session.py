@@ -45,16 +45,21 @@ class ConversationSession:
             page = (await self._send("GET", url)).raise_for_status()
             messages = page.json()["messages"] + messages
             url = page.links.get("next", {}).get("url", "")
-        return [_item(message) for message in messages[-wanted:]]
+        items = [said["metadata"] or {"role": said["role"], "content": said["content"]} for said in messages[-wanted:]]
+        return cast(list[TResponseInputItem], items)
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
-        """Store the items in their order; each seven, of which the largest fit, whole or not at all, and only once."""
-        for chunk in batched(items, 7):
-            if not self.session_id:  # Not sent again, as it takes no key and would open another.
-                opened = (await self.client.post("/api/conversations", json={})).raise_for_status()
-                self.session_id = str(opened.json()["id"])
-            messages = [_message(item) for item in chunk]
-            (await self._send("POST", f"/api/conversations/{self.session_id}/messages", messages)).raise_for_status()
+        """Store the items in their order; what fits into a request, up to 100, is stored whole or not at all, once."""
+        if items and not self.session_id:  # Not sent again, as it takes no key and would open another.
+            opened = (await self.client.post("/api/conversations", json={})).raise_for_status()
+            self.session_id = str(opened.json()["id"])
+        for chunk in batched(items, 100):
+            stored = await self._send("POST", f"/api/conversations/{self.session_id}/messages", [*map(_message, chunk)])
+            if stored.status_code == 413 and len(chunk) > 1:  # The body of a request may have 1 MiB.
+                for half in batched(chunk, (len(chunk) + 1) // 2):
+                    await self.add_items(list(half))
+            else:
+                stored.raise_for_status()
 
     async def pop_item(self) -> TResponseInputItem | None:
         """Not possible; the SDK, which takes items back before some retries, logs this and goes on."""
@@ -90,11 +95,6 @@ def _message(item: TResponseInputItem) -> dict[str, Any]:
 
 def _text(said: object) -> str:
     """What an item says to people: images, files and a model's reasoning are in the metadata alone."""
-    if isinstance(said, str):
-        return said
-    parts = said if isinstance(said, list) else []
-    return "".join(part["text"] for part in parts if part.get("type") in {"input_text", "output_text"})
-
-
-def _item(message: dict[str, Any]) -> TResponseInputItem:
-    return cast(TResponseInputItem, message["metadata"] or {name: message[name] for name in ("role", "content")})
+    if not isinstance(said, list):
+        return said if isinstance(said, str) else ""
+    return "".join(part["text"] for part in said if part.get("type") in {"input_text", "output_text"})

@@ -59,7 +59,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 async def new_database(server_url: str) -> AsyncIterator[NewDatabase]:
-    """Make an empty database and return its URL; all of them are dropped at the end."""
+    """Make a database, empty or like another, and return its URL; all of them are dropped at the end."""
     made: list[str] = []
 
     async def new(*statements: str, template: str = "template1") -> str:

@@ -20,8 +20,10 @@ def check_token(token: SecretStr) -> SecretStr:
 
 def check_secret(secret: SecretStr) -> SecretStr:
     """Refuse bytes that are not UTF-8, which Python reads from the environment as lone surrogates."""
-    if not secret.get_secret_value().isprintable():
-        raise ValueError("give one line of UTF-8, as better-auth has it")
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8") from None
     return secret
 
 
@@ -56,7 +58,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_path(cls, path: str) -> str:
         if path != "off" and not re.fullmatch(r"/(?!(api|docs|health)(/|$))[A-Za-z0-9/_-]+", path):
-            raise ValueError("give a path of its own such as /metrics, or off")
+            raise ValueError("give a path such as /metrics that is not below /api, /docs or /health, or off")
         return path
 
     @field_validator("log_level", mode="before")
@@ -68,7 +70,8 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
         origins = value.split(",") if isinstance(value, str) else value
-        return tuple(origin.strip().rstrip("/").lower() for origin in origins if origin.strip())
+        named = (origin.strip().rstrip("/").lower() for origin in origins if origin.strip())
+        return tuple(re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", origin) for origin in named)
 
     @field_validator("cors_origins")
     @classmethod

@@ -140,10 +140,11 @@ def _server(directory: Path, postgres: list[str | Path], lock: TextIO) -> Iterat
         _wait_until_ready(server, directory)
         yield
     finally:
+        # In order; then at once, which the next start makes good; then whatever the server is doing.
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             server.send_signal(number)
             with suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=3)
+                server.wait(timeout=4)
                 break
 
 

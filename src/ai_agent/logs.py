@@ -8,6 +8,7 @@ from typing import Literal
 import asyncpg
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
+from uvicorn.logging import DefaultFormatter
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
@@ -30,10 +31,11 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     logging.basicConfig(level=level, handlers=[console])
     logging.getLogger("ai_agent").setLevel(level)
     server, access = logging.getLogger("uvicorn"), logging.getLogger("uvicorn.access")
-    for logger in (server, access):
-        logger.handlers.clear()
-    server.propagate = True
+    if any(isinstance(handler.formatter, DefaultFormatter) for handler in server.handlers):  # Not a --log-config.
+        server.handlers.clear()
+        server.propagate = True
     # Our own line for each request says more than uvicorn's, and uvicorn's costs as much as the request.
+    access.handlers.clear()
     access.propagate = False
 
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 NOT_JSON = {
     "type": "json_invalid",
     "loc": ["body"],
-    "msg": "The body must be JSON in UTF-8, not nested too deep and without endless numbers,"
+    "msg": "The body must be JSON in UTF-8, not nested too deep and with integers of at most 4300 digits,"
     " sent with 'Content-Type: application/json'",
 }
 
@@ -123,7 +123,7 @@ async def _answer_invalid_request(_: Request, error: RequestValidationError) -> 
 
 
 async def _answer_unreadable_body(_: Request, __: Exception) -> JSONResponse:
-    """FastAPI's only 400 is for JSON in another encoding, nested too deep, or with an endless number."""
+    """FastAPI's only 400 is for JSON in another encoding, nested too deep, or with too long an integer."""
     return JSONResponse({"detail": [NOT_JSON]}, 422)
 
 

@@ -237,6 +237,7 @@ async def test_the_largest_items_are_stored_in_as_many_requests_as_they_need(ses
     items: list[TResponseInputItem] = [
         {"type": "function_call_output", "call_id": str(n), "output": "\n" * 32_000} for n in range(20)
     ]
+    items += [{"role": "user", "content": "語" * 100_000} for _ in range(7)]
 
     await session.add_items(items)
 

@@ -27,7 +27,7 @@ def problem(kind: str, *loc: str | int, msg: object = ANY) -> dict[str, Any]:
 NOT_JSON = problem(
     "json_invalid",
     "body",
-    msg="The body must be JSON in UTF-8, not nested too deep and without endless numbers,"
+    msg="The body must be JSON in UTF-8, not nested too deep and with integers of at most 4300 digits,"
     " sent with 'Content-Type: application/json'",
 )
 NOT_AN_OBJECT = problem("model_attributes_type", "body")

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from datetime import datetime, timedelta
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -124,6 +125,17 @@ def test_json_lines_hold_the_fields_of_a_request(start_service: StartService, he
         "status": 200,
         "actor": "user",
     }
+
+
+def test_a_log_config_for_uvicorn_stays_in_force(start_service: StartService, tmp_path: Path) -> None:
+    handler = {"class": "logging.FileHandler", "filename": str(tmp_path / "uvicorn.log")}
+    loggers = {"uvicorn": {"handlers": ["file"], "level": "INFO"}}
+    config = {"version": 1, "disable_existing_loggers": False, "handlers": {"file": handler}, "loggers": loggers}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    stop(start_service(f"--log-config={tmp_path / 'config.json'}"))
+
+    assert "Shutting down" in (tmp_path / "uvicorn.log").read_text()
 
 
 @pytest.mark.parametrize("settings", [{}, {"BETTER_AUTH_SECRET": "a secret", "LOG_FORMAT": "json"}], ids=str)

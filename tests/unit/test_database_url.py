@@ -26,6 +26,11 @@ DSN = {
         "postgres://db/app?sslrootcert=system",
         "postgresql://db/app?sslrootcert=system&sslmode=verify-full",
     ),
+    "a long path of a socket": (
+        "postgres://ada:pw@%2Fcloudsql%2Fa-long-name-of-a-project%3Aeurope-west1%3Aa-long-name-of-a-database/app",
+        "postgresql://ada:pw@%2Fcloudsql%2Fa-long-name-of-a-project%3Aeurope-west1%3Aa-long-name-of-a-database/app",
+    ),
+    "an address in the query": ("postgres://db/app?user=ada@corp", "postgresql://db/app?user=ada%40corp"),
     "libpq's own": ("postgres://db/app?sslcertmode=disable&fallback_application_name=x", "postgresql://db/app"),
     "a server's setting": ("postgres://db/app?options=endpoint%3Dep-a", "postgresql://db/app?options=endpoint%3Dep-a"),
 }
@@ -40,6 +45,8 @@ UNUSABLE = {
     "a slash in a password of digits": ("postgres://ada:123/secret-word@db/app", "%2F"),
     "an impossible host": ("postgres://..db/app", "cannot be read as a URL"),
     "what the driver cannot enforce": ("postgres://db/app?require_auth=scram-sha-256", "require_auth"),
+    "a question mark in a password of digits": ("postgres://ada:123?4secret-word@db/app", "%3F"),
+    "several hosts": ("postgres://db:5432,other:5432/app", "one host"),
     "a bracket in the password": ("postgres://ada:secret-word[s@db/app", "cannot be read as a URL"),
     "unknown mode": ("postgres://db/app?sslmode=strict", "unknown sslmode"),
     "empty mode": ("postgres://db/app?sslmode=", "unknown sslmode"),

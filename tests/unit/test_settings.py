@@ -82,9 +82,16 @@ def test_the_pool_may_not_wait_longer_than_the_request(monkeypatch: pytest.Monke
 
 def test_origins_are_separated_by_commas_and_become_what_browsers_send(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", URL)
-    monkeypatch.setenv("CORS_ORIGINS", "https://App.example.com/, http://localhost:3000,http://[::1]:80")
+    monkeypatch.setenv(
+        "CORS_ORIGINS", "https://App.example.com/, http://localhost:3000,http://[::1]:80,https://b.com:443"
+    )
 
-    assert load_settings().cors_origins == ("https://app.example.com", "http://localhost:3000", "http://[::1]:80")
+    assert load_settings().cors_origins == (
+        "https://app.example.com",
+        "http://localhost:3000",
+        "http://[::1]",
+        "https://b.com",
+    )
 
 
 def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

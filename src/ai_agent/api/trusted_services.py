@@ -54,7 +54,8 @@ class MessageRequest(BaseModel):
         str, Field(max_length=MAX_MESSAGE_LENGTH, json_schema_extra=TEXT), AfterValidator(check_text)
     ] = Field(description="May be empty where `metadata` carries tool calls.")
     metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] | None = Field(
-        default=None, description="Any JSON object of up to 64 kB, returned as it is; its numbers are double precision."
+        default=None,
+        description="Any JSON object of up to 64 kB, returned as it is, its fractions in double precision.",
     )
 
     @model_validator(mode="after")

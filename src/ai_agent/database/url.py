@@ -3,11 +3,14 @@
 import re
 import ssl
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from ai_agent.errors import ConfigurationError
 
-_UNREADABLE = "DATABASE_URL cannot be read as a URL; in the password write / as %2F, # as %23, ? as %3F, [ as %5B"
+_UNREADABLE = (
+    "DATABASE_URL cannot be read as a URL: check that it has one host and a port in digits,"
+    " and in the password write / as %2F, # as %23, ? as %3F, [ as %5B"
+)
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -58,14 +61,15 @@ def _read(database_url: str) -> tuple[SplitResult, dict[str, str]]:
     try:
         parts = urlsplit(database_url.strip())
         parts.port  # noqa: B018  # Reading it checks it.
-        (parts.hostname or "").encode("idna")
+        if not (host := unquote(parts.hostname or "")).startswith("/"):  # As the path of a socket does.
+            host.encode("idna")
     except ValueError:  # Its text quotes what it took for the port, which may be the beginning of the password.
         raise ConfigurationError(_UNREADABLE) from None
-    if "@" in parts.path + parts.fragment and "@" not in parts.netloc:  # They begin in the middle of the password.
-        raise ConfigurationError(_UNREADABLE)
     if parts.scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
         raise ConfigurationError("DATABASE_URL must begin with postgresql://")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if "@" not in parts.netloc and any("@" in text for text in (parts.path, parts.fragment, *query)):
+        raise ConfigurationError(_UNREADABLE)  # The netloc has ended in the middle of the password.
     if "require_auth" in query:
         raise ConfigurationError("DATABASE_URL has require_auth, which the driver cannot enforce: leave it out")
     return parts, query
