@@ -67,13 +67,6 @@ def _tokens(response: httpx.Response) -> Tokens:
     return Tokens(response.json()["token"], response.headers["set-auth-token"], cookie)
 
 
-def install(npm: str) -> None:
-    """Install the locked packages, unless they are there."""
-    installed = FOLDER / "node_modules/.package-lock.json"  # npm writes it last.
-    if not installed.exists() or installed.stat().st_mtime < (FOLDER / "package-lock.json").stat().st_mtime:
-        subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=FOLDER, check=True)
-
-
 @contextmanager
 def run_better_auth(node: str, folder: Path, **settings: str) -> Iterator[str]:
     """Serve until the block ends, and yield the address; the tables that are missing are made first."""

@@ -1,7 +1,6 @@
 """The service's promises about sessions, kept with a real better-auth server and the tokens it hands out."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ import pytest
 from tests import better_auth as server
 from tests.better_auth import BetterAuth, Tokens, run_better_auth
 from tests.conftest import NewDatabase, StartService
+from tests.contract.conftest import install_packages
 from tests.service import run_service
 
 # Shorter than the UTC offsets of the time zones below, so that a time read in the wrong zone changes the answer.
@@ -22,11 +22,7 @@ SESSION_SECONDS = "3600"
 @pytest.fixture(scope="module")
 def node() -> str:
     """The path of `node`, with better-auth installed for it."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("node or npm is missing")
-    server.install(npm)
-    return node
+    return install_packages(server.FOLDER)[0]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The example for the OpenAI Agents SDK: its Runner, with a scripted model, remembers through the real service."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -26,9 +26,7 @@ from openai.types.responses import (
 )
 
 from examples.agents_session import ConversationSession, connect
-from tests.service import run_service
-
-TOKEN = "a-service-token-of-more-than-32-characters"
+from tests.contract.conftest import SERVICE_TOKEN
 
 CALL = ResponseFunctionToolCall(type="function_call", call_id="call_1", name="clock", arguments='{"city": "Karachi"}')
 STORED_CALL = {"type": "function_call", "call_id": "call_1", "name": "clock", "arguments": '{"city": "Karachi"}'}
@@ -76,16 +74,9 @@ def clock(city: str) -> str:
     return f"09:30 in {city}"
 
 
-@pytest.fixture(scope="module")
-def service_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = {"DATABASE_URL": database_url, "SERVICE_AUTH_TOKEN": TOKEN}
-    with run_service(tmp_path_factory.mktemp("service"), **settings) as service:
-        yield service.url
-
-
 @pytest.fixture
 async def client(service_url: str, database: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(service_url, TOKEN, "ada") as client:
+    async with connect(service_url, SERVICE_TOKEN, "ada") as client:
         yield client
 
 
@@ -208,7 +199,7 @@ class LosesAnswers(httpx.AsyncHTTPTransport):
 @pytest.fixture
 def bad_network(monkeypatch: pytest.MonkeyPatch, service_url: str) -> httpx.AsyncClient:
     monkeypatch.setattr("examples.agents_session.RETRY_DELAYS", (0, 0, 0))
-    headers = {"X-Service-Auth": TOKEN, "X-User-ID": "ada"}
+    headers = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": "ada"}
     return httpx.AsyncClient(transport=LosesAnswers(), base_url=service_url, headers=headers)
 
 
@@ -258,7 +249,7 @@ async def test_a_session_whose_deletion_was_not_answered_is_cleared(
 async def test_a_service_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("examples.agents_session.RETRY_DELAYS", (0, 0, 0))
 
-    async with connect("http://127.0.0.1:1", TOKEN, "ada") as client:
+    async with connect("http://127.0.0.1:1", SERVICE_TOKEN, "ada") as client:
         with pytest.raises(httpx.ConnectError):
             await ConversationSession(client).add_items(numbered(1))
 
@@ -266,7 +257,7 @@ async def test_a_service_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyP
 async def test_a_conversation_of_another_user_is_an_error(session: ConversationSession, service_url: str) -> None:
     await session.add_items(numbered(1))
 
-    async with connect(service_url, TOKEN, "bob") as client:
+    async with connect(service_url, SERVICE_TOKEN, "bob") as client:
         with pytest.raises(httpx.HTTPStatusError, match="404"):
             await ConversationSession(client, session.session_id).get_items()
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +11,9 @@ import httpx
 import pytest
 
 from tests.conftest import SignIn
-from tests.service import run_service
+from tests.contract.conftest import SERVICE_TOKEN, install_packages
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SERVICE_TOKEN = "a-service-token-of-more-than-32-characters"
 
 type RunScript = Callable[..., Any]
 
@@ -59,22 +57,10 @@ AI_SDK = """
 @pytest.fixture(scope="module")
 def node() -> str:
     """The path of `node`, with the examples type-checked and compiled for it."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("node or npm is missing")
-    installed = EXAMPLES / "node_modules/.package-lock.json"  # npm writes it last.
-    if not installed.exists() or installed.stat().st_mtime < (EXAMPLES / "package-lock.json").stat().st_mtime:
-        subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=EXAMPLES, check=True)
+    node, npm = install_packages(EXAMPLES)
     built = subprocess.run([npm, "run", "build"], cwd=EXAMPLES, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     return node
-
-
-@pytest.fixture(scope="module")
-def service_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = {"DATABASE_URL": database_url, "SERVICE_AUTH_TOKEN": SERVICE_TOKEN}
-    with run_service(tmp_path_factory.mktemp("service"), **settings) as service:
-        yield service.url
 
 
 @pytest.fixture

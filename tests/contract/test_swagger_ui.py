@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,17 +11,9 @@ import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route
 
 from tests.conftest import Headers, SignIn, StartService
-from tests.service import run_service
+from tests.contract.conftest import SERVICE_TOKEN
 
-SERVICE_TOKEN = "a token of thirty-two characters"
 SCHEMES = {"Authorization": "sessionToken", "X-Service-Auth": "serviceToken", "X-User-ID": "servedUser"}
-
-
-@pytest.fixture(scope="module")
-def service_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = {"DATABASE_URL": database_url, "SERVICE_AUTH_TOKEN": SERVICE_TOKEN}
-    with run_service(tmp_path_factory.mktemp("service"), **settings) as service:
-        yield service.url
 
 
 @pytest.fixture
