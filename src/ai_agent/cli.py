@@ -1,13 +1,15 @@
 """The console script `ai-agent`: its options and signals, known before the service is loaded."""
 
 import argparse
+import os
 import signal
 import socket
 import sys
 from types import FrameType
+from typing import NoReturn
 
 from ai_agent.errors import ConfigurationError
-from ai_agent.local_postgres import TrialError
+from ai_agent.local_postgres import TrialError, stop_servers
 
 MANUAL = """\
 With DATABASE_URL set, in the environment or in .env, that database is migrated and served.
@@ -32,7 +34,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", default=8000, type=int, help="port to listen on (default: %(default)s; 0: any free)")
     arguments = parser.parse_args()
-    _stop_on_signals()
+    _end_on_signals()
     from ai_agent.trial import run  # noqa: PLC0415  # It takes two seconds, in which Ctrl-C must be heard already.
 
     try:
@@ -42,20 +44,21 @@ def main() -> None:
         sys.exit(f"ai-agent: {error}")
 
 
-def _stop_on_signals() -> None:
-    """Let Ctrl-C, SIGTERM and a closed terminal end the process alike, through every `finally`."""
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+def _end_on_signals() -> None:
+    """Let Ctrl-C, SIGTERM and a closed terminal end the process alike; while it serves, uvicorn takes the first two."""
+    signal.signal(signal.SIGINT, _end)
+    signal.signal(signal.SIGTERM, _end)
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it.
-        # While it serves, uvicorn takes the other two, and this one must then reach it as one of them.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
-def _stop(number: int, _: FrameType | None) -> None:
-    # What is left to do takes a bounded time, and an impatient second Ctrl-C must not break it off half-way.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    # It ends here and unwinds nothing: an exception would come up in whatever runs just then, and Python drops those
+    # from the callbacks of its imports, while greenlets and event loops break over them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # An impatient second Ctrl-C must not break it off half-way.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(128 + number)
+    stop_servers()
+    os._exit(128 + number)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -18,6 +18,8 @@ if sys.platform != "win32":
     import fcntl
     import pwd
 
+_servers: list[subprocess.Popen[bytes]] = []
+
 
 class TrialError(Exception):
     """Why the trial cannot run, as one sentence that shows the way out."""
@@ -136,16 +138,28 @@ def _server(directory: Path, postgres: list[str | Path], lock: TextIO) -> Iterat
             pass_fds=[lock.fileno()],
             start_new_session=True,  # Ctrl-C reaches only the service, which needs its database while it stops.
         )
+    _servers.append(server)
     try:
         _wait_until_ready(server, directory)
         yield
     finally:
-        # In order; then at once, which the next start makes good; then whatever the server is doing.
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            server.send_signal(number)
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=4)
-                break
+        _stop(server)
+        _servers.remove(server)
+
+
+def stop_servers() -> None:
+    """Stop every server this process runs and wait for it, 12 seconds at most; what ends the process calls this."""
+    for server in _servers:
+        _stop(server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    # In order; then at once, which the next start makes good; then whatever the server is doing.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        server.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=4)
+            break
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], directory: Path) -> None:
