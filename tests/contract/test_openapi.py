@@ -63,6 +63,7 @@ def test_the_service_answers_as_the_document_says(
     run = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json"]
         + ["--checks=all", "--generation-deterministic", "--max-examples=10", "--continue-on-failure", *arguments]
+        + ["--suppress-health-check=too_slow"]  # It would be the machine that is.
         + [f"--header={name}: {value}" for name, value in (SERVICE if by_service else headers).items()],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(PROJECT), "SCHEMATHESIS_HOOKS": "tests.contract.hooks"},
