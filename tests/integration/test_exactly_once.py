@@ -110,6 +110,34 @@ async def test_a_turn_that_was_refused_leaves_its_key_free(client: httpx.AsyncCl
     assert "Idempotency-Replayed" not in accepted.headers
 
 
+@pytest.mark.parametrize("older", ["idempotency_keys", "messages"])
+async def test_a_key_finds_its_turn_though_their_times_were_changed(
+    older: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    first = await send(client, headers, "key")
+    await database.execute(f"UPDATE {older} SET created_at = created_at - interval '23 hours 59 minutes'")
+
+    second = await send(client, headers, "key")
+
+    assert (second.status_code, second.content) == (200, first.content)
+    assert second.headers["Idempotency-Replayed"] == "true"
+
+
+@pytest.mark.parametrize("message_id", ["NULL", "(SELECT min(id) FROM messages)"], ids=["none", "an older turn"])
+async def test_a_key_of_the_release_before_finds_its_turn(
+    message_id: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    id_ = (await send(client, headers, "opening", message="Other")).json()["conversation_id"]
+    first = await send(client, headers, "key", conversation_id=id_)
+    await database.execute(f"UPDATE idempotency_keys SET message_id = {message_id}")
+
+    second = await send(client, headers, "key", conversation_id=id_)
+
+    assert (second.status_code, second.content) == (200, first.content)
+
+
 @pytest.mark.parametrize("append", [False, True], ids=["new conversation", "existing conversation"])
 async def test_twenty_identical_requests_at_once_store_one_turn(
     append: bool, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
@@ -177,6 +205,32 @@ async def test_a_retry_during_the_deletion_of_its_conversation_begins_another(
     assert again.json()["conversation_id"] > first.json()["conversation_id"]
     assert "Idempotency-Replayed" not in again.headers
     assert await counts(database) == (1, 2)
+
+
+async def test_a_key_that_its_deleted_conversation_frees_can_be_used_in_another(
+    database_url: str, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    async with (
+        run_proxy(database_url) as proxy,
+        running(make_settings(database_url=proxy.url)) as app,
+        client_of(app) as client,
+    ):
+        first = (await send(client, headers, "key")).json()["conversation_id"]
+        other = (await send(client, headers, "opening")).json()["conversation_id"]
+        await send(client, headers, "key", conversation_id=other)
+        # The request finds its key taken, and before it can see by whom, that conversation and the key are gone.
+        async with database.transaction():
+            await database.execute("SELECT FROM idempotency_keys WHERE key = 'key' FOR UPDATE")
+            request = asyncio.create_task(send(client, headers, "key", conversation_id=other))
+            await until_waiting_for_locks(database)
+            proxy.delay(1)
+        await database.execute("DELETE FROM conversations WHERE id = $1", first)
+        await proxy.forward()
+        answer = await request
+
+    assert (answer.status_code, answer.json()["conversation_id"]) == (200, other)
+    assert await counts(database) == (1, 4)
 
 
 async def test_a_key_is_free_again_after_24_hours(

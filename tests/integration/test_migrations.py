@@ -1,3 +1,5 @@
+import secrets
+
 import asyncpg
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -58,6 +60,7 @@ async def test_idempotency_keys_are_the_users_own_and_go_with_the_conversation(d
         ("fingerprint", "bytea", None, "NO", "NO"),
         ("conversation_id", "bigint", None, "NO", "NO"),
         ("created_at", "timestamp with time zone", None, "NO", "NO"),
+        ("message_id", "bigint", None, "YES", "NO"),
     ]
     assert indexes == ["btree (conversation_id)", "btree (created_at)", "btree (user_id, key)"]
     assert constraints == ["FOREIGN KEY (conversation_id) REFERENCES conversations(id) ON DELETE CASCADE"]
@@ -88,6 +91,22 @@ async def test_downgrading_to_base_leaves_nothing_of_ours(new_database: NewDatab
     tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
     await connection.close()
     assert [row[0] for row in tables] == ["alembic_version", "user_sessions"]
+
+
+async def test_whoever_may_store_messages_may_still_do_so_after_an_upgrade(new_database: NewDatabase) -> None:
+    url = await new_database()
+    alembic(url, "upgrade", "0003")
+    connection = await asyncpg.connect(url)
+    role = f'App "{secrets.token_hex(4)}"'
+    quoted = '"' + role.replace('"', '""') + '"'
+    await connection.execute(f"CREATE ROLE {quoted}; GRANT INSERT ON messages TO {quoted}")
+
+    ended = alembic(url, "upgrade", "head")
+
+    may = await connection.fetchval("SELECT has_sequence_privilege($1, 'messages_id_seq', 'USAGE')", role)
+    await connection.execute(f"DROP OWNED BY {quoted}; DROP ROLE {quoted}")
+    await connection.close()
+    assert (ended.returncode, may) == (0, True)
 
 
 def test_readiness_asks_for_the_newest_migration() -> None:

@@ -14,7 +14,7 @@ SERVICE_TOKEN = "a-service-token-of-more-than-32-characters"
 GRANTS = [
     "CREATE ROLE {role} LOGIN PASSWORD 'app'",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, messages, idempotency_keys TO {role}",
-    "GRANT USAGE ON SEQUENCE conversations_id_seq TO {role}",
+    "GRANT USAGE ON SEQUENCE conversations_id_seq, messages_id_seq TO {role}",
     "GRANT SELECT ON user_sessions, alembic_version TO {role}",
 ]
 

@@ -63,7 +63,7 @@ class Message(SQLModel, table=True):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """A key that a client sent with a turn; `created_at` is the time of the turn's messages, which finds them again."""
+    """A key that a client sent with a turn, with the turn's time and first message, by which it is found again."""
 
     __tablename__ = "idempotency_keys"
 
@@ -74,6 +74,7 @@ class IdempotencyKey(SQLModel, table=True):
         sa_column=Column(BigInteger, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, index=True)
     )
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
+    message_id: int | None = Field(sa_column=Column(BigInteger))
 
 
 class BetterAuth(SQLModel, registry=registry()):

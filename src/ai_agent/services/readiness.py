@@ -8,7 +8,7 @@ from ai_agent.database.connection import read_first
 from ai_agent.errors import NotMigrated
 
 # Alembic's head. Kept here so that a running service needs neither Alembic nor its files; a test compares the two.
-REQUIRED_REVISION = "0003"
+REQUIRED_REVISION = "0004"
 
 _UNDEFINED_TABLE = "42P01"
 

@@ -28,18 +28,22 @@ _EXISTING = """
     FOR NO KEY UPDATE
 """
 
-# Claiming a key waits for a turn that is just claiming it, and yields no row if the key is taken and not yet old.
-_WITHOUT_KEY = "SELECT id, at FROM target"
+# A key names the turn's first message, which is stored after it.
+_NEXT_MESSAGE_ID = "nextval(pg_get_serial_sequence('messages', 'id'))"
 
-_WITH_KEY = """
-    INSERT INTO idempotency_keys AS known (user_id, key, fingerprint, conversation_id, created_at)
-    SELECT :user_id, :key, :fingerprint, id, at FROM target
+# Claiming a key waits for a turn that is just claiming it, and yields no row if the key is taken and not yet old.
+_WITHOUT_KEY = f"SELECT id, {_NEXT_MESSAGE_ID} AS message_id, at FROM target"
+
+_WITH_KEY = f"""
+    INSERT INTO idempotency_keys AS known (user_id, key, fingerprint, conversation_id, message_id, created_at)
+    SELECT :user_id, :key, :fingerprint, id, {_NEXT_MESSAGE_ID}, at FROM target
     ON CONFLICT (user_id, key) DO UPDATE
     SET fingerprint = excluded.fingerprint,
         conversation_id = excluded.conversation_id,
+        message_id = excluded.message_id,
         created_at = excluded.created_at
     WHERE known.created_at <= now() - interval '24 hours'
-    RETURNING conversation_id AS id, created_at AS at
+    RETURNING conversation_id AS id, message_id, created_at AS at
 """
 
 # Each new key takes up to ten old ones away, so no job has to; SKIP LOCKED, so that none waits for another.
@@ -78,12 +82,21 @@ _MESSAGES = f"""
     (SELECT convert_to(json_agg({MESSAGE_JSON} ORDER BY id)::text, 'UTF8') FROM stored) AS messages
 """
 
+# The key and the messages of a turn have one time, unless somebody has changed that of either: then the first message
+# tells it. Not the other way round, as a release before that column leaves the id of an older turn where it was.
 _FIND_BY_KEY = text(f"""
     WITH known AS (SELECT * FROM idempotency_keys WHERE user_id = :user_id AND key = :key),
+    own AS (SELECT messages.* FROM messages JOIN known USING (conversation_id, created_at)),
+    first AS (
+        SELECT messages.*
+        FROM messages
+        JOIN known ON messages.conversation_id = known.conversation_id AND messages.id = known.message_id
+    ),
     stored AS (
         SELECT messages.*
         FROM messages
-        JOIN known ON messages.conversation_id = known.conversation_id AND messages.created_at = known.created_at
+        JOIN known USING (conversation_id)
+        WHERE messages.created_at = coalesce((SELECT min(created_at) FROM own), (SELECT created_at FROM first))
     )
     SELECT
         fingerprint,
@@ -102,9 +115,16 @@ def store_statement(*, new: bool, keyed: bool, show_messages: bool) -> TextClaus
         turn AS ({_WITH_KEY if keyed else _WITHOUT_KEY}),
         conversation AS ({_INSERT_CONVERSATION if new else _BUMP_CONVERSATION}),
         stored AS (
-            INSERT INTO messages (conversation_id, role, content, metadata, created_at)
-            SELECT conversation.id, line.role, line.content, CAST(line.metadata AS jsonb), conversation.at
+            INSERT INTO messages (id, conversation_id, role, content, metadata, created_at)
+            SELECT
+                CASE line.position WHEN 1 THEN turn.message_id ELSE {_NEXT_MESSAGE_ID} END,
+                id,
+                line.role,
+                line.content,
+                CAST(line.metadata AS jsonb),
+                conversation.at
             FROM conversation
+            JOIN turn USING (id)
             CROSS JOIN ROWS FROM (json_to_recordset(CAST(:lines AS json)) AS (role text, content text, metadata text))
                 WITH ORDINALITY AS line (role, content, metadata, position)
             ORDER BY line.position
@@ -178,7 +198,7 @@ def _parameters(
 
 
 async def _write(
-    session: AsyncConnection, parameters: dict[str, Any], *, show_messages: bool = False
+    session: AsyncConnection, parameters: dict[str, Any], *, show_messages: bool = False, again: bool = False
 ) -> tuple[Row[Any], bool]:
     """Store the turn, or find the one that its key has stored; the second value tells that it was found."""
     new, keyed = parameters["conversation_id"] is None, parameters["key"] is not None
@@ -186,8 +206,10 @@ async def _write(
     if (stored := rows.one_or_none()) is not None:
         return stored, False
     known = (await session.execute(_FIND_BY_KEY, parameters)).one_or_none() if keyed else None
-    if known is None and new:  # Its conversation was deleted between the two statements, so the key is free.
-        return await _write(session, parameters)
+    if known is None and keyed and (new or not again):
+        # The key has become free between the two statements, or it always was and the conversation is not the user's:
+        # trying once more tells.
+        return await _write(session, parameters, show_messages=show_messages, again=True)
     if known is None:
         raise ConversationNotFound
     if known.fingerprint != parameters["fingerprint"]:
