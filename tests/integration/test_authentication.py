@@ -26,6 +26,13 @@ UNAUTHORIZED = {
     "detail": "Not authenticated: send 'Authorization: Bearer <token>' with the token of a current session."
 }
 
+BODIES = {
+    "JSON": b'{"message": "Hello", "title": "Hello"}',
+    "another object": b"{}",
+    "not JSON": b"{",
+    "not UTF-8": b'"\xe9"',
+}
+
 ROUTES = [
     ("POST", "/api/chat"),
     ("GET", "/api/conversations"),
@@ -37,12 +44,13 @@ ROUTES = [
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("header", [None, "Bearer unknown", "Basic YTpi", "Bearer a%00b"])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 async def test_every_route_refuses_a_request_without_a_current_session(
-    method: str, path: str, header: str | None, client: httpx.AsyncClient
+    method: str, path: str, header: str | None, body: bytes, client: httpx.AsyncClient
 ) -> None:
-    body = {"message": "Hello", "title": "Hello"}
+    headers = {"Content-Type": "application/json"} | ({"Authorization": header} if header else {})
 
-    response = await client.request(method, path, json=body, headers={"Authorization": header} if header else {})
+    response = await client.request(method, path, content=body, headers=headers)
 
     assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
     assert response.headers["WWW-Authenticate"] == "Bearer"

@@ -246,12 +246,9 @@ def test_a_body_without_the_media_type_of_json_is_a_422_that_tells_the_cure(
     assert read(answer) == (422, NOT_JSON)
 
 
-def test_malformed_json_is_a_422_and_well_formed_rubbish_a_401_where_there_is_no_token(send: Send) -> None:
-    malformed = send(request(b"POST /api/chat", JSON, body=b'{"message": never-to-be-repeated'))
-    rubbish = send(request(b"POST /api/chat", JSON, body=b'["never-to-be-repeated"]'))
-
-    assert read(malformed) == (422, problem("json_invalid", "body", 12))
-    assert read(rubbish) == (401, {"detail": ANY})
+@pytest.mark.parametrize("body", [b'{"message": never-to-be-repeated', b'["never-to-be-repeated"]'])
+def test_what_is_wrong_with_a_body_is_not_said_where_there_is_no_token(body: bytes, send: Send) -> None:
+    assert read(send(request(b"POST /api/chat", JSON, body=body))) == (401, {"detail": ANY})
 
 
 @pytest.mark.parametrize("data", TOO_MUCH.values(), ids=TOO_MUCH.keys())

@@ -121,3 +121,17 @@ async def test_nothing_is_stored_for_clients_that_left_while_they_waited(
     contents = await database.fetch("SELECT content FROM messages ORDER BY id")
     assert [row["content"] for row in contents] == ["I stay", "Echo: I stay"]
     assert metrics["http_request_duration_seconds_count", ("POST", "/api/chat", "499")] == 20
+
+
+async def test_a_client_that_leaves_while_it_sends_is_not_looked_up(start_service: StartService) -> None:
+    service = start_service(DATABASE_URL="postgresql://127.0.0.1:1/none")
+    _, writer = await connect(service.url)
+    writer.write(compose("POST", "/api/chat", {"Authorization": "Bearer token"}, {"message": "I leave"})[:-1])
+    await wait_for_requests(service.url, 1)
+
+    writer.close()
+    await wait_for_requests(service.url, 0)
+
+    metrics = await scrape(service.url)
+    assert metrics["http_request_duration_seconds_count", ("POST", "/api/chat", "499")] == 1
+    assert not any(name == "database_unavailable_total" and value for (name, _), value in metrics.items())

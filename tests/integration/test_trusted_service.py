@@ -134,10 +134,13 @@ async def test_wrong_or_half_given_service_headers_are_a_401_even_beside_a_sessi
 
 
 @pytest.mark.parametrize("path", ["/api/conversations", "/api/conversations/1/messages"])
+@pytest.mark.parametrize("body", ["{}", "{"])
 async def test_users_cannot_do_what_only_a_service_may(
-    path: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+    path: str, body: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
-    response = await client.post(path, headers=await sign_in("ada"), json={})
+    headers = await sign_in("ada") | {"Content-Type": "application/json"}
+
+    response = await client.post(path, headers=headers, content=body)
 
     assert (response.status_code, response.json()) == (401, REFUSED)
     assert await database.fetchval("SELECT count(*) FROM conversations") == 0

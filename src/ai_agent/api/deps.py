@@ -5,10 +5,13 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ai_agent.config import Settings
 from ai_agent.database.connection import open_session, ping
@@ -28,16 +31,32 @@ class SessionRoute(APIRoute):
 
     So the work is committed, or the answer is an error, and a client that reads slowly holds no connection. FastAPI's
     dependencies with `yield` and the scope "function" do the same for a sixteenth more of the whole request.
+
+    FastAPI parses a body before it solves the dependencies; what is wrong in one is said to callers only.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        find_caller: Any = self.dependant.dependencies[0].call
 
         async def handle_and_close(request: Request) -> Response:
             async with AsyncExitStack() as request.state.sessions:
-                return await handle(request)
+                try:
+                    return await handle(request)
+                except (HTTPException, RequestValidationError) as error:
+                    if isinstance(error.__cause__, ClientDisconnect):
+                        raise ClientGone from error
+                    if _is_unparsed(error):
+                        await find_caller(request)
+                    raise
 
         return handle_and_close
+
+
+def _is_unparsed(error: HTTPException | RequestValidationError) -> bool:
+    if isinstance(error, HTTPException):
+        return error.status_code == 400
+    return any(problem["type"] == "json_invalid" for problem in error.errors())
 
 
 class SessionToken(HTTPBearer):
