@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     """Connections opened beyond the pool in a burst, and closed after it."""
     database_pool_timeout: float = Field(default=2.0, gt=0, le=4)
     """Seconds a request waits for a connection before it is answered 503."""
-    database_timeout: float = Field(default=4.0, gt=0, le=4.5)
+    database_timeout: float = Field(default=3.0, gt=0, le=4.5)
     """Seconds a request may spend with the database in all before it is answered 503."""
 
     @field_validator("metrics_path")
