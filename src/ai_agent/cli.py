@@ -55,8 +55,8 @@ def _end_on_signals() -> None:
 def _end(number: int, _: FrameType | None) -> NoReturn:
     # It ends here and unwinds nothing: an exception would come up in whatever runs just then, and Python drops those
     # from the callbacks of its imports, while greenlets and event loops break over them.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # An impatient second Ctrl-C must not break it off half-way.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for impatient in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(impatient, lambda *_: None)  # SIG_IGN would be a traceback for one that is already on its way.
     stop_servers()
     os._exit(128 + number)
 

@@ -129,7 +129,7 @@ def _initialise(directory: Path, initdb: list[str | Path], lock: TextIO) -> None
 
 @contextmanager
 def _server(directory: Path, postgres: list[str | Path], lock: TextIO) -> Iterator[None]:
-    with (directory / "postgres.log").open("w") as log:
+    with (directory / "postgres.log").open("w") as log, _signals_held():
         server = subprocess.Popen(
             [*postgres, "-D", directory / "data"],
             stdin=subprocess.DEVNULL,
@@ -138,34 +138,51 @@ def _server(directory: Path, postgres: list[str | Path], lock: TextIO) -> Iterat
             pass_fds=[lock.fileno()],
             start_new_session=True,  # Ctrl-C reaches only the service, which needs its database while it stops.
         )
-    _servers.append(server)
+        _servers.append(server)
     try:
         _wait_until_ready(server, directory)
         yield
     finally:
-        _stop(server)
-        _servers.remove(server)
+        with _signals_held():
+            _stop(server)
+            _servers.remove(server)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals of the main thread wait while their handler could not stop a server.
+
+    It is not in the list yet, or a lock of Popen's is held that is not re-entrant.
+    """
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def stop_servers() -> None:
-    """Stop every server this process runs and wait for it, 12 seconds at most; what ends the process calls this."""
+    """Stop every server this process runs and wait for each, 15 seconds at most; for a signal's handler."""
     for server in _servers:
         _stop(server)
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    # In order; then at once, which the next start makes good; then whatever the server is doing.
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+    # In order; then at once, which the next start makes good, and for which a server kills those of its processes that
+    # hang after 5 seconds; then whatever the server is doing.
+    for number, seconds in ((signal.SIGINT, 4), (signal.SIGQUIT, 7), (signal.SIGKILL, 4)):
         server.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=4)
+            server.wait(timeout=seconds)
             break
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], directory: Path) -> None:
     log = directory / "postgres.log"
     for _ in _attempts(seconds=30):
-        if server.poll() is not None:
+        with _signals_held():
+            ended = server.poll() is not None
+        if ended:
             lines = [line for line in log.read_text(errors="replace").splitlines() if " LOG:  " not in line]
             reason = lines[-1].rpartition(":  ")[2] if lines else f"exit status {server.returncode}"
             raise TrialError(f"PostgreSQL did not start: {reason} (its log is {log}; delete {directory} to begin anew)")

@@ -135,7 +135,7 @@ def _serve(listener: socket.socket, page: str) -> None:
 
     app = create_app(load_settings())
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # The page says what its other lines would.
-    Server(uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=5)).run([listener])
+    Server(uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=8)).run([listener])
 
 
 def _print(page: str) -> None:
