@@ -115,7 +115,7 @@ async def get_conversation(
     """A conversation with its newest messages, oldest first; the `Link` header leads to the page of older ones.
 
     `?limit=50` gives the last 50 messages, and following `Link` the 50 before them. A page also ends, before its limit,
-    where its messages would take more than 4 MiB of JSON, but holds one message at least.
+    where its messages would take more than 1 MiB of JSON, but holds one message at least.
     """
     scope = ("messages", caller.user_id, conversation_id)
     after = cursors.decode(cursor, *scope)

@@ -12,8 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ai_agent.errors import ConversationNotFound
 from ai_agent.services.cursors import Position
 
-MAX_PAGE_BYTES = 4 * 1024 * 1024
-"""Of JSON, for the messages of a page; a page has at least one message, whatever its size."""
+MAX_PAGE_BYTES = 1024 * 1024
+"""Of JSON, for the messages of a page; a page has at least one message, whatever its size.
+
+It bounds what a client that reads slowly makes the service keep, and how long a burst of such reads holds up others.
+"""
 
 # In UTC whatever the session's time zone; `at` is a column of the query.
 DEFAULT_TITLE = "'Chat - ' || to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')"
@@ -77,7 +80,7 @@ READ_STATEMENT = text(f"""
             position = 1
                 OR position <= :limit
                 AND message IS NOT NULL
-                AND sum(octet_length(message::text)) OVER (ORDER BY position) <= :max_bytes AS fits
+                AND sum(octet_length(message::text) + 2) OVER (ORDER BY position) <= :max_bytes AS fits
         FROM shown
     )
     SELECT
