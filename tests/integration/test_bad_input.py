@@ -84,6 +84,8 @@ BODIES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "not JSON": (b'{"message": never-to-be-repeated', problem("json_invalid", "body", 12)),
     "a raw NUL": (b'{"message": "\0 never-to-be-repeated"}', problem("json_invalid", "body", 13)),
     "Latin-1": ('{"message": "é never-to-be-repeated"}'.encode("latin-1"), NOT_JSON),
+    "UTF-16": ('{"message": "never-to-be-repeated"}'.encode("utf-16"), NOT_JSON),
+    "UTF-32 without its mark": ('{"message": "Hello"}'.encode("utf-32-be"), problem("json_invalid", "body", 0)),
     "null": (b"null", NOT_AN_OBJECT),
     "a string": (b'"never-to-be-repeated"', NOT_AN_OBJECT),
     "an array": (b'["never-to-be-repeated"]', NOT_AN_OBJECT),
