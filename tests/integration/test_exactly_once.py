@@ -180,35 +180,9 @@ async def test_deleting_the_conversation_removes_its_keys(
     assert again.json()["conversation_id"] > first
 
 
-async def test_a_retry_during_the_deletion_of_its_conversation_begins_another(
-    database_url: str, sign_in: SignIn, database: asyncpg.Connection
-) -> None:
-    headers = await sign_in()
-    async with (
-        run_proxy(database_url) as proxy,
-        running(make_settings(database_url=proxy.url)) as app,
-        client_of(app) as client,
-    ):
-        first = await send(client, headers, "key")
-        await send(client, headers, "key")
-        # The retry finds its key taken, and before it can read the answer that belongs to it, both are gone.
-        async with database.transaction():
-            await database.execute("SELECT FROM idempotency_keys FOR UPDATE")
-            retry = asyncio.create_task(send(client, headers, "key"))
-            await until_waiting_for_locks(database)
-            proxy.delay(1)
-        await database.execute("DELETE FROM conversations")
-        await proxy.forward()
-        again = await retry
-
-    assert again.status_code == 200
-    assert again.json()["conversation_id"] > first.json()["conversation_id"]
-    assert "Idempotency-Replayed" not in again.headers
-    assert await counts(database) == (1, 2)
-
-
-async def test_a_key_that_its_deleted_conversation_frees_can_be_used_in_another(
-    database_url: str, sign_in: SignIn, database: asyncpg.Connection
+@pytest.mark.parametrize("append", [False, True], ids=["a new conversation", "another conversation"])
+async def test_a_key_that_a_deletion_frees_while_a_request_waits_for_it_serves_that_request(
+    append: bool, database_url: str, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
     headers = await sign_in()
     async with (
@@ -218,19 +192,22 @@ async def test_a_key_that_its_deleted_conversation_frees_can_be_used_in_another(
     ):
         first = (await send(client, headers, "key")).json()["conversation_id"]
         other = (await send(client, headers, "opening")).json()["conversation_id"]
-        await send(client, headers, "key", conversation_id=other)
+        body = {"conversation_id": other} if append else {}
+        await send(client, headers, "key", **body)
         # The request finds its key taken, and before it can see by whom, that conversation and the key are gone.
         async with database.transaction():
             await database.execute("SELECT FROM idempotency_keys WHERE key = 'key' FOR UPDATE")
-            request = asyncio.create_task(send(client, headers, "key", conversation_id=other))
+            request = asyncio.create_task(send(client, headers, "key", **body))
             await until_waiting_for_locks(database)
             proxy.delay(1)
         await database.execute("DELETE FROM conversations WHERE id = $1", first)
         await proxy.forward()
         answer = await request
 
-    assert (answer.status_code, answer.json()["conversation_id"]) == (200, other)
-    assert await counts(database) == (1, 4)
+    assert answer.status_code == 200
+    assert "Idempotency-Replayed" not in answer.headers
+    assert (answer.json()["conversation_id"] == other) is append
+    assert await counts(database) == ((1, 4) if append else (2, 4))
 
 
 async def test_a_key_is_free_again_after_24_hours(
