@@ -86,17 +86,14 @@ _MESSAGES = f"""
 # tells it. Not the other way round, as a release before that column leaves the id of an older turn where it was.
 _FIND_BY_KEY = text(f"""
     WITH known AS (SELECT * FROM idempotency_keys WHERE user_id = :user_id AND key = :key),
-    own AS (SELECT messages.* FROM messages JOIN known USING (conversation_id, created_at)),
-    first AS (
-        SELECT messages.*
-        FROM messages
-        JOIN known ON messages.conversation_id = known.conversation_id AND messages.id = known.message_id
-    ),
     stored AS (
         SELECT messages.*
         FROM messages
         JOIN known USING (conversation_id)
-        WHERE messages.created_at = coalesce((SELECT min(created_at) FROM own), (SELECT created_at FROM first))
+        WHERE messages.created_at = coalesce(
+            (SELECT min(created_at) FROM messages JOIN known USING (conversation_id, created_at)),
+            (SELECT messages.created_at FROM messages JOIN known USING (conversation_id) WHERE id = message_id)
+        )
     )
     SELECT
         fingerprint,
