@@ -2,10 +2,8 @@
 
 import os
 import secrets
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,33 +16,10 @@ from fastapi import FastAPI
 
 from ai_agent.config import Settings
 from ai_agent.local_postgres import run_postgres
-from ai_agent.main import create_app
-from tests.service import Service, run_service
-
-PROJECT = Path(__file__).parent.parent
-
-# What better-auth's own migration makes, without the foreign key to its table of users.
-USER_SESSIONS = """
-    CREATE TABLE user_sessions (
-        id text PRIMARY KEY,
-        "expiresAt" timestamptz NOT NULL,
-        token text NOT NULL UNIQUE,
-        "createdAt" timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP,
-        "updatedAt" timestamptz NOT NULL,
-        "ipAddress" text,
-        "userAgent" text,
-        "userId" text NOT NULL
-    )
-"""
-
-# A test's server may forget everything when the machine loses power.
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
-
-type Headers = dict[str, str]
-type SignIn = Callable[..., Awaitable[Headers]]
-type Chat = Callable[..., Awaitable[dict[str, Any]]]
-type NewDatabase = Callable[..., Awaitable[str]]
-type StartService = Callable[..., Service]
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import FAST, USER_SESSIONS, migrate, run_sql
+from tests.support.service import Service, run_service
+from tests.support.types import Chat, Headers, NewDatabase, SignIn, StartService
 
 
 @pytest.fixture(scope="session")
@@ -82,32 +57,6 @@ async def migrated_database(new_database: NewDatabase) -> NewDatabase:
     return partial(new_database, template=urlsplit(url).path[1:])
 
 
-async def run_sql(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the real command, in its own process, against a database."""
-    return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
-        cwd=PROJECT,
-        env={**os.environ, "DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def migrate(url: str) -> None:
-    migrated = alembic(url, "upgrade", "head")
-    assert migrated.returncode == 0, migrated.stdout + migrated.stderr
-
-
 @pytest.fixture(scope="session")
 async def database_url(migrated_database: NewDatabase) -> str:
     """A database with better-auth's table and every migration."""
@@ -128,35 +77,15 @@ def settings(database_url: str) -> Settings:
     return make_settings(database_url=database_url)
 
 
-def make_settings(**values: object) -> Settings:
-    """Settings from these values and the defaults alone, whatever the developer's `.env` says."""
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic-settings' own argument.
-
-
 @pytest.fixture
 async def app(settings: Settings, database: asyncpg.Connection) -> AsyncIterator[FastAPI]:
     async with running(settings) as app:
         yield app
 
 
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[FastAPI]:
-    """The app between its start-up and its shutdown."""
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        yield app
-
-
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app) as client:
-        yield client
-
-
-@asynccontextmanager
-async def client_of(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service.test", **options) as client:
         yield client
 
 

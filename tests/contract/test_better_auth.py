@@ -9,11 +9,11 @@ import asyncpg
 import httpx
 import pytest
 
-from tests import better_auth as server
-from tests.better_auth import BetterAuth, Tokens, run_better_auth
-from tests.conftest import NewDatabase, StartService
-from tests.contract.conftest import install_packages
-from tests.service import run_service
+from tests.support import better_auth as server
+from tests.support.better_auth import BetterAuth, Tokens, run_better_auth
+from tests.support.node import install_packages
+from tests.support.service import run_service
+from tests.support.types import NewDatabase, StartService
 
 # Shorter than the UTC offsets of the time zones below, so that a time read in the wrong zone changes the answer.
 SESSION_SECONDS = "3600"

@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, Error, Page, Route
 
-from tests.conftest import USER_SESSIONS, Headers, NewDatabase, SignIn, StartService
-from tests.service import run_service
+from tests.support.database import USER_SESSIONS
+from tests.support.service import run_service
+from tests.support.types import Headers, NewDatabase, SignIn, StartService
 
 FETCH = """
     async ([method, url, headers, body]) => {

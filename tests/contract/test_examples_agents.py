@@ -26,7 +26,7 @@ from openai.types.responses import (
 )
 
 from examples.agents_session import ConversationSession, connect
-from tests.contract.conftest import SERVICE_TOKEN
+from tests.support.service import SERVICE_TOKEN
 
 CALL = ResponseFunctionToolCall(type="function_call", call_id="call_1", name="clock", arguments='{"city": "Karachi"}')
 STORED_CALL = {"type": "function_call", "call_id": "call_1", "name": "clock", "arguments": '{"city": "Karachi"}'}

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import SignIn
-from tests.contract.conftest import SERVICE_TOKEN, install_packages
+from tests.support.node import install_packages
+from tests.support.service import SERVICE_TOKEN
+from tests.support.types import SignIn
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -12,7 +12,8 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from tests.conftest import PROJECT, Headers, SignIn, StartService
+from tests.support.database import PROJECT
+from tests.support.types import Headers, SignIn, StartService
 
 type JSON = dict[str, Any]
 

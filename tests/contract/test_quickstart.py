@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import USER_SESSIONS, NewDatabase
-from tests.service import run_service
+from tests.support.database import USER_SESSIONS
+from tests.support.service import run_service
+from tests.support.types import NewDatabase
 
 QUICKSTART = Path(__file__).parents[2] / "specs/007-chat-persistence/quickstart.md"
 TOKEN = "VMjmcOPrjSd1gNfvQbVTsEdDURUqwf0j"

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route
 
-from tests.conftest import Headers, SignIn, StartService
-from tests.contract.conftest import SERVICE_TOKEN
+from tests.support.service import SERVICE_TOKEN
+from tests.support.types import Headers, SignIn, StartService
 
 SCHEMES = {"Authorization": "sessionToken", "X-Service-Auth": "serviceToken", "X-User-ID": "servedUser"}
 

@@ -7,15 +7,9 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import (
-    USER_SESSIONS,
-    NewDatabase,
-    SignIn,
-    client_of,
-    make_settings,
-    run_sql,
-    running,
-)
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import USER_SESSIONS, run_sql
+from tests.support.types import NewDatabase, SignIn
 
 SECRET = "zR7wqk2Vb9TfLx0HnYc4MsJd8GpUe6Ao"
 RAW = "oLl9sWY9nWZCkKvx3orCAE4pwlIBZo1s"

@@ -5,7 +5,9 @@ import asyncio
 import httpx
 import pytest
 
-from tests.conftest import USER_SESSIONS, NewDatabase, alembic, client_of, make_settings, running
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import USER_SESSIONS, alembic
+from tests.support.types import NewDatabase
 
 NOT_MIGRATED = {"detail": "The database is not at the migration that this release needs: run 'alembic upgrade head'."}
 UNAVAILABLE = {"detail": "The database is not available at the moment; try again shortly."}

@@ -11,8 +11,8 @@ import pytest
 
 from ai_agent.services.conversations import MAX_PAGE_BYTES, READ_STATEMENT
 from ai_agent.services.cursors import START
-from tests.conftest import SignIn, StartService
-from tests.load import MIB, compose, exchange, measure_growth
+from tests.support.load import MIB, compose, exchange, measure_growth
+from tests.support.types import SignIn, StartService
 
 # A control character is one byte in the database and six in JSON; a beach umbrella is four in both.
 TEXTS = {"ASCII": "a", "non-BMP": "🏖", "quotes": '"', "control characters": "\x01"}

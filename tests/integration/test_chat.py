@@ -5,7 +5,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Chat, SignIn
+from tests.support.types import Chat, SignIn
 
 STORABLE = {
     "white space around": "  hello \n",

@@ -4,7 +4,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Chat, SignIn
+from tests.support.types import Chat, SignIn
 
 NOT_FOUND = {"detail": "Conversation not found."}
 

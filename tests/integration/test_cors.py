@@ -3,7 +3,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.conftest import SignIn, client_of, make_settings, running
+from tests.support.app import client_of, make_settings, running
+from tests.support.types import SignIn
 
 FRONT_END = "https://app.example.com"
 

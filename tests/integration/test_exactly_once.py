@@ -7,9 +7,10 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Headers, SignIn, client_of, make_settings, running
-from tests.integration.conftest import until_waiting_for_locks
-from tests.proxy import run_proxy
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import until_waiting_for_locks
+from tests.support.proxy import run_proxy
+from tests.support.types import Headers, SignIn
 
 COUNTS = "SELECT (SELECT count(*) FROM conversations), (SELECT count(*) FROM messages)"
 

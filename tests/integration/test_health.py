@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from ai_agent.errors import NotMigrated
-from tests.conftest import client_of, make_settings, running
+from tests.support.app import client_of, make_settings, running
 
 UNAVAILABLE = "The database is not available at the moment; try again shortly."
 

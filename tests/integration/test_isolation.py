@@ -8,7 +8,8 @@ import pytest
 
 from ai_agent.config import Settings
 from ai_agent.main import create_app
-from tests.conftest import Chat, Headers, SignIn, make_settings
+from tests.support.app import make_settings
+from tests.support.types import Chat, Headers, SignIn
 
 SERVICE_TOKEN = "s" * 32
 SECRET = "what Ada told nobody"

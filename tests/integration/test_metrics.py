@@ -3,7 +3,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import Chat, SignIn, client_of, make_settings, running
+from tests.support.app import client_of, make_settings, running
+from tests.support.types import Chat, SignIn
 
 
 async def scrape(client: httpx.AsyncClient, path: str = "/metrics") -> dict[tuple[str, tuple[str, ...]], float]:

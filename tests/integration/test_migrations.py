@@ -5,7 +5,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from ai_agent.services.readiness import REQUIRED_REVISION
-from tests.conftest import PROJECT, USER_SESSIONS, NewDatabase, alembic
+from tests.support.database import PROJECT, USER_SESSIONS, alembic
+from tests.support.types import NewDatabase
 
 COLUMNS = """
     SELECT column_name, data_type, character_maximum_length, is_nullable, is_identity

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.conftest import SignIn
+from tests.support.types import SignIn
 
 type JSON = dict[str, Any]
 type Clients = dict[str, httpx.Client]

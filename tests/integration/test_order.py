@@ -6,8 +6,8 @@ from collections import Counter
 import asyncpg
 import httpx
 
-from tests.conftest import Chat, SignIn
-from tests.integration.conftest import stored_questions
+from tests.support.database import stored_questions
+from tests.support.types import Chat, SignIn
 
 
 async def test_messages_sent_at_once_are_stored_as_turns_one_after_the_other(

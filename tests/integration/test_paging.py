@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from ai_agent.services.conversations import MAX_PAGE_BYTES
-from tests.conftest import Chat, Headers, SignIn
-from tests.pages import add_conversations, add_messages, pages
+from tests.support.pages import add_conversations, add_messages, pages
+from tests.support.types import Chat, Headers, SignIn
 
 BAD_CURSOR = {"detail": "The cursor does not belong to this list; start again without one."}
 

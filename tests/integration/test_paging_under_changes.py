@@ -5,8 +5,8 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Chat, SignIn
-from tests.pages import add_conversations, add_messages, pages
+from tests.support.pages import add_conversations, add_messages, pages
+from tests.support.types import Chat, SignIn
 
 
 async def test_a_conversation_deleted_under_the_cursor_hides_no_other(

@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.conftest import SignIn, client_of, make_settings, run_sql, running
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import run_sql
+from tests.support.types import SignIn
 
 SERVICE_TOKEN = "a-service-token-of-more-than-32-characters"
 

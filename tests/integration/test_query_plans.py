@@ -17,7 +17,9 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from tests.conftest import USER_SESSIONS, Headers, NewDatabase, client_of, make_settings, running
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import USER_SESSIONS
+from tests.support.types import Headers, NewDatabase
 
 # 2,000 users with ten conversations each and one with 20,000; one conversation of 10,000 messages. Rows of different
 # users lie side by side, as they do in reality, and a few are older than a year or, for keys, than a day.

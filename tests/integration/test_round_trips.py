@@ -9,8 +9,9 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import event
 
-from tests.conftest import Headers, SignIn, make_settings, running
-from tests.counting import CountingProxy
+from tests.support.app import make_settings, running
+from tests.support.counting import CountingProxy
+from tests.support.types import Headers, SignIn
 
 APPEND = {"message": "Hello", "conversation_id": 1}
 NEW, STORED = {"Idempotency-Key": "new"}, {"Idempotency-Key": "stored"}

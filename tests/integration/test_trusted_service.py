@@ -8,7 +8,8 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Headers, SignIn, client_of, make_settings, running
+from tests.support.app import client_of, make_settings, running
+from tests.support.types import Headers, SignIn
 
 TOKEN = "a-service-token-of-more-than-32-characters"
 FOR_ADA = {"X-Service-Auth": TOKEN, "X-User-ID": "ada"}

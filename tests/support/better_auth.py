@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Self
 
 import httpx
 
-FOLDER = Path(__file__).parent / "contract/better_auth"
+FOLDER = Path(__file__).parents[1] / "contract/better_auth"
 SECRET = "zR7wqk2Vb9TfLx0HnYc4MsJd8GpUe6Ao"
 
 

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from ai_agent.database.connection import create_engine, open_session
 from ai_agent.errors import DatabaseUnavailable
 from ai_agent.local_postgres import run_postgres
-from tests.conftest import FAST, alembic, client_of, make_settings, running
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import FAST, alembic
 
 # The wheel's PostgreSQL is built without TLS, Debian's is built with it.
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=lambda folder: float(folder.parent.name))

@@ -1,16 +1,32 @@
-"""A PostgreSQL server that a test may break, and what holds of the database whatever was broken."""
+"""Databases for tests, and what they hold: better-auth's table, the real migrations, and what was stored."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator
+import os
+import subprocess
+import sys
 from itertools import groupby
-from typing import NamedTuple
+from pathlib import Path
 
 import asyncpg
-import pytest
 
-from tests.conftest import USER_SESSIONS, Headers, migrate, run_sql
-from tests.postgres import Server
+PROJECT = Path(__file__).parents[2]
+
+# What better-auth's own migration makes, without the foreign key to its table of users.
+USER_SESSIONS = """
+    CREATE TABLE user_sessions (
+        id text PRIMARY KEY,
+        "expiresAt" timestamptz NOT NULL,
+        token text NOT NULL UNIQUE,
+        "createdAt" timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP,
+        "updatedAt" timestamptz NOT NULL,
+        "ipAddress" text,
+        "userAgent" text,
+        "userId" text NOT NULL
+    )
+"""
+
+# A test's server may forget everything when the machine loses power.
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 
 # The statements in this database that wait for another transaction to end; a transaction sees pg_stat_activity only as
 # it was at its first look. A lock on a transaction belongs to no database, but who waits has locks on tables too.
@@ -22,35 +38,30 @@ WAITING = """
 """
 
 
-class OwnServer(NamedTuple):
-    """A running server with a migrated database, and the header of a user who is signed in there."""
+async def run_sql(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
 
-    server: Server
-    headers: Headers
 
-
-@pytest.fixture(scope="session")
-async def _prepared(tmp_path_factory: pytest.TempPathFactory) -> OwnServer:
-    server = Server(tmp_path_factory.mktemp("own") / "postgres")
-    token = secrets.token_hex(16)
-    signed_in = (
-        'INSERT INTO user_sessions (id, token, "userId", "expiresAt", "updatedAt")'
-        f" VALUES ('1', '{token}', 'ada', now() + interval '1 hour', now())"
+def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the real command, in its own process, against a database."""
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    server.start()
-    await run_sql(server.url, USER_SESSIONS, signed_in)
-    migrate(server.url)
-    server.stop()
-    return OwnServer(server, {"Authorization": f"Bearer {token}"})
 
 
-@pytest.fixture
-async def own_server(_prepared: OwnServer) -> AsyncIterator[OwnServer]:
-    """A server of the test's own, with PostgreSQL's default settings and no conversations."""
-    _prepared.server.start()
-    await run_sql(_prepared.server.url, "TRUNCATE conversations, messages, idempotency_keys")
-    yield _prepared
-    _prepared.server.stop()
+def migrate(url: str) -> None:
+    migrated = alembic(url, "upgrade", "head")
+    assert migrated.returncode == 0, migrated.stdout + migrated.stderr
 
 
 async def stored_questions(database: asyncpg.Connection) -> dict[int, list[str]]:

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from tests.conftest import Headers, SignIn, StartService
-from tests.load import (
+from tests.support.load import (
     MIB,
     Answer,
     compose,
@@ -19,6 +18,7 @@ from tests.load import (
     scrape,
     wait_for_requests,
 )
+from tests.support.types import Headers, SignIn, StartService
 
 CLIENTS = 500
 POOL_OF_ONE = {

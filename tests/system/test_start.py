@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import StartService
+from tests.support.types import StartService
 
 CANNOT_START = {
     "no DATABASE_URL": ({}, "DATABASE_URL is not set; .env.example shows every setting"),

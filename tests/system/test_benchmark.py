@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from tests.conftest import PROJECT
+from tests.support.database import PROJECT
 
 
 def test_the_benchmarks_smoke_mode_prints_its_table() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.benchmark", "--smoke"], cwd=PROJECT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "benchmark", "--smoke"], cwd=PROJECT, capture_output=True, text=True, check=False
     )
 
     assert ended.returncode == 0, ended.stderr

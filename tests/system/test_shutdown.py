@@ -10,10 +10,10 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Headers, SignIn, StartService
-from tests.integration.conftest import until_the_service_is_gone, until_waiting_for_locks
-from tests.proxy import run_proxy
-from tests.service import Service
+from tests.support.database import until_the_service_is_gone, until_waiting_for_locks
+from tests.support.proxy import run_proxy
+from tests.support.service import Service
+from tests.support.types import Headers, SignIn, StartService
 
 # uvicorn raises the signal again when all is done, which a shell shows as 143; with several workers it does not.
 IN_ORDER = {0, -signal.SIGTERM}

@@ -1,4 +1,4 @@
-"""Compare the service with `bare.py` doing the same work: `uv run python -m tests.benchmark`.
+"""Compare the service with `bare.py` doing the same work: `uv run python -m benchmark`.
 
 Both run under uvicorn on the same PostgreSQL and take turns at the same load, so that what else the machine does hits
 both alike. Look at the ratios: the absolute numbers are those of one machine on one day.
@@ -20,9 +20,9 @@ import asyncpg
 import psutil
 
 from ai_agent.local_postgres import run_postgres
-from tests.conftest import FAST, PROJECT, USER_SESSIONS, migrate, run_sql
-from tests.counting import CountingProxy
-from tests.service import Service, run_service
+from tests.support.counting import CountingProxy
+from tests.support.database import FAST, PROJECT, USER_SESSIONS, migrate, run_sql
+from tests.support.service import Service, run_service
 
 CLIENTS = 4
 
@@ -45,7 +45,7 @@ SEED = """
 """
 LONGEST = "SELECT user_id, max(id) AS id FROM conversations GROUP BY user_id"
 
-APPS = {"service": "ai_agent.main:app", "bare": "tests.benchmark.bare:app"}
+APPS = {"service": "ai_agent.main:app", "bare": "benchmark.bare:app"}
 OPERATIONS = ("chat-new", "chat-append", "list of 20", "history of 50")
 
 
@@ -66,7 +66,7 @@ class Case(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmark", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=8, help="turns of each app at each operation (default: 8)")
     parser.add_argument("--requests", type=int, default=400, help="requests in each turn (default: 400)")
     parser.add_argument("--smoke", action="store_true", help="a few requests only, to see that it runs")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import httpx
 
-from tests.conftest import Headers
+from tests.support.types import Headers
 
 
 async def add_conversations(database: asyncpg.Connection, seconds: list[int], user_id: str = "ada") -> list[int]:

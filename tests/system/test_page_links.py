@@ -4,9 +4,9 @@ import asyncpg
 import httpx
 import pytest
 
-from tests import raw
-from tests.conftest import Headers, SignIn, StartService
-from tests.pages import add_conversations, next_url
+from tests.support import raw
+from tests.support.pages import add_conversations, next_url
+from tests.support.types import Headers, SignIn, StartService
 
 KEPT_QUERIES = {
     "another name": "limit=1&view=sidebar",

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.conftest import Headers, SignIn, StartService
-from tests.raw import exchange
-from tests.service import Service
+from tests.support.raw import exchange
+from tests.support.service import Service
+from tests.support.types import Headers, SignIn, StartService
 
 LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?P<level>[A-Z]+) ai_agent\.[a-z.]+ \[(?P<id>.+?)\] (?P<text>.*)"

@@ -16,9 +16,11 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Headers, SignIn, client_of, make_settings, run_sql, running
-from tests.integration.conftest import WAITING, OwnServer, until_waiting_for_locks
-from tests.proxy import Proxy, run_proxy
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import WAITING, run_sql, until_waiting_for_locks
+from tests.support.postgres import OwnServer
+from tests.support.proxy import Proxy, run_proxy
+from tests.support.types import Headers, SignIn
 
 ORIGIN = "https://app.example.com"
 UNAVAILABLE = {"detail": "The database is not available at the moment; try again shortly."}

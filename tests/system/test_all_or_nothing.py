@@ -10,8 +10,10 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import Headers, SignIn, StartService, client_of, make_settings, running
-from tests.integration.conftest import OwnServer, stored_questions, until_the_service_is_gone
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import stored_questions, until_the_service_is_gone
+from tests.support.postgres import OwnServer
+from tests.support.types import Headers, SignIn, StartService
 
 CLIENTS = 6
 

@@ -18,21 +18,10 @@ from sqlalchemy import text
 from ai_agent.database.connection import create_engine, open_session
 from ai_agent.errors import DatabaseUnavailable
 from ai_agent.local_postgres import run_postgres
-from tests.conftest import (
-    FAST,
-    USER_SESSIONS,
-    Headers,
-    NewDatabase,
-    SignIn,
-    StartService,
-    alembic,
-    client_of,
-    make_settings,
-    migrate,
-    run_sql,
-    running,
-)
-from tests.middlemen import run_pgbouncer
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import FAST, USER_SESSIONS, alembic, migrate, run_sql
+from tests.support.middlemen import run_pgbouncer
+from tests.support.types import Headers, NewDatabase, SignIn, StartService
 
 # What a server that logs everything says of each protocol message; the lines of a long statement begin with a tab.
 HEARD = re.compile(r"^ai-agent (\d+) LOG:  duration: \S+ ms  (\w+)(.*\n(?:\t.*\n)*)", re.MULTILINE)

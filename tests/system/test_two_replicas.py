@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import httpx
 
-from tests.conftest import Headers, SignIn, StartService
-from tests.middlemen import run_haproxy, run_pgbouncer
+from tests.support.middlemen import run_haproxy, run_pgbouncer
+from tests.support.types import Headers, SignIn, StartService
 
 TURNS = 15
 

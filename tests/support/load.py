@@ -10,7 +10,7 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service import Service
+from tests.support.service import Service
 
 MIB = 1024 * 1024
 

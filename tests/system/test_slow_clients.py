@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from tests.conftest import Headers, SignIn, StartService
-from tests.load import compose, connections_in_use, exchange, wait_for_requests
+from tests.support.load import compose, connections_in_use, exchange, wait_for_requests
+from tests.support.types import Headers, SignIn, StartService
 
 CLIENTS = 200
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import httpx
 
+SERVICE_TOKEN = "a-service-token-of-more-than-32-characters"
+
 
 class Service(NamedTuple):
     """A running service: its address, its process, and the file that its output goes to."""

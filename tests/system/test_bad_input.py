@@ -8,9 +8,9 @@ from unittest.mock import ANY
 import asyncpg
 import pytest
 
-from tests.conftest import SignIn
-from tests.raw import Answer, exchange, request
-from tests.service import Service, run_service
+from tests.support.raw import Answer, exchange, request
+from tests.support.service import Service, run_service
+from tests.support.types import SignIn
 
 type Send = Callable[[bytes], Answer]
 

@@ -5,9 +5,11 @@ import signal
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ai_agent.local_postgres import run_postgres
+from tests.support.types import Headers
 
 
 class Server:
@@ -42,3 +44,10 @@ class Server:
         """Start as after a backup was restored: until the file `hold` is gone, connections are refused as too early."""
         (self._directory / "data/recovery.signal").touch()
         self.start(f"restore_command=while [ -e {hold} ]; do sleep 0.05; done; false")
+
+
+class OwnServer(NamedTuple):
+    """A running server with a migrated database, and the header of a user who is signed in there."""
+
+    server: Server
+    headers: Headers
