@@ -20,8 +20,8 @@ import asyncpg
 import psutil
 
 from ai_agent.local_postgres import run_postgres
-from tests.support.counting import CountingProxy
 from tests.support.database import FAST, PROJECT, USER_SESSIONS, migrate, run_sql
+from tests.support.proxy import run_proxy
 from tests.support.service import Service, run_service
 
 CLIENTS = 4
@@ -152,11 +152,11 @@ async def send(app: Service, request: bytes, times: int) -> list[float]:
 
 async def count_round_trips(folder: Path, app: str, url: str, longest: dict[str, int]) -> dict[str, float]:
     """The waits for the database in each operation, as it sees them, once statements are known."""
-    proxy, settings = CountingProxy(url), {"PYTHONPATH": str(PROJECT)}
     trips: dict[str, float] = {}
     with ExitStack() as stack:
-        async with proxy.listen() as behind:
-            starting = run_service(folder, "--no-access-log", app=APPS[app], ready="/", DATABASE_URL=behind, **settings)
+        async with run_proxy(url) as proxy:
+            settings = {"DATABASE_URL": proxy.url, "PYTHONPATH": str(PROJECT)}
+            starting = run_service(folder, "--no-access-log", app=APPS[app], ready="/", **settings)
             service = await asyncio.to_thread(stack.enter_context, starting)
             for operation in OPERATIONS:
                 request = compose(operation, "small", longest["small"])

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import event
 
 from tests.support.app import make_settings, running
-from tests.support.counting import CountingProxy
+from tests.support.proxy import Proxy, run_proxy
 from tests.support.types import Headers, SignIn
 
 APPEND = {"message": "Hello", "conversation_id": 1}
@@ -39,14 +39,15 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any] | None, Headers, int, int]] =
 
 
 @pytest.fixture
-def proxy(database_url: str) -> CountingProxy:
-    return CountingProxy(database_url)
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    async with run_proxy(database_url) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-async def app(database_url: str, database: asyncpg.Connection, proxy: CountingProxy) -> AsyncIterator[FastAPI]:
+async def app(database: asyncpg.Connection, proxy: Proxy) -> AsyncIterator[FastAPI]:
     """The app, with its database behind the proxy."""
-    async with proxy.listen() as url, running(make_settings(database_url=url)) as app:
+    async with running(make_settings(database_url=proxy.url)) as app:
         yield app
 
 
@@ -71,7 +72,7 @@ async def test_a_request_waits_for_the_database_as_often_as_it_must(
     status: int,
     round_trips: int,
     client: httpx.AsyncClient,
-    proxy: CountingProxy,
+    proxy: Proxy,
     ada: Headers,
     sign_in: SignIn,
 ) -> None:
@@ -99,7 +100,7 @@ async def test_a_request_takes_one_connection_from_the_pool(
 
 
 async def test_a_new_connection_prepares_the_statements_of_a_turn_and_asks_nothing_else(
-    app: FastAPI, client: httpx.AsyncClient, proxy: CountingProxy, ada: Headers
+    app: FastAPI, client: httpx.AsyncClient, proxy: Proxy, ada: Headers
 ) -> None:
     await app.state.engine.dispose()
     proxy.sent = b""

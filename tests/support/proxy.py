@@ -1,4 +1,4 @@
-"""A TCP proxy between the app and its PostgreSQL, which can be told to fail in the ways that networks do."""
+"""A TCP proxy between the app and its PostgreSQL: it fails as networks do, and counts what the app sends."""
 
 import asyncio
 import socket
@@ -14,11 +14,13 @@ NO_LINGER = struct.pack("ii", 1, 0)  # Closing such a socket sends a reset rathe
 class Proxy:
     """Forwards to the server of `database_url`, until one of its methods says otherwise.
 
-    What a method sets stays until `forward()`, also for the connections that were open before.
+    What a method sets stays until `forward()`, also for the connections that were open before. `sent` holds the type of
+    each message that clients sent; every round trip ends with an `S`.
     """
 
     def __init__(self, database_url: str) -> None:
         parts = urlsplit(database_url)
+        self.sent = b""
         self._server = (parts.hostname, parts.port)
         self._writers: set[asyncio.StreamWriter] = set()
         self._forgotten: set[asyncio.StreamWriter] = set()
@@ -37,7 +39,7 @@ class Proxy:
         self.url = parts._replace(netloc=address, query="sslmode=disable").geturl()
 
     async def forward(self) -> None:
-        """Be a plain proxy, at first or again; what was swallowed before is delivered now, as a network would."""
+        """Be a plain proxy, and deliver what was swallowed before, because a network would do that too."""
         self._latency = 0.0
         self._marker = b""
         self._flowing.set()
@@ -46,7 +48,7 @@ class Proxy:
             self._listener = await asyncio.start_server(self._serve, "127.0.0.1", port, reuse_port=True)
 
     def delay(self, seconds: float) -> None:
-        """Let everything take this much longer, in each direction."""
+        """Hold everything back for this many seconds, in each direction."""
         self._latency = seconds
 
     def refuse(self) -> None:
@@ -62,21 +64,21 @@ class Proxy:
             _reset(writer)
 
     def forget(self) -> None:
-        """Reset the connections that are open, but each only when it is used, as a gateway does that was restarted."""
+        """Reset each open connection at its next use: a gateway that was restarted no longer knows them."""
         self._forgotten |= self._writers
 
     def strand(self) -> None:
-        """Let nothing through the connections that are open, for good, as after a failover; new ones are welcome."""
+        """Let nothing through the open connections ever again, as after a failover; new ones are welcome."""
         self._stranded |= self._writers
 
     def swallow(self) -> None:
-        """Accept connections, and let nothing through in either direction."""
+        """Accept connections, but let nothing through in either direction."""
         self._flowing.clear()
 
     def lose_answer(self, marker: bytes, fate: Literal["silence", "reset"] = "silence") -> None:
-        """Deliver what holds the marker, such as the text of a message, but none of the server's answers from then on.
+        """Deliver the request that holds the marker, but lose the server's answer to it and all that follow.
 
-        With the fate `reset` the connection is reset when the answer comes.
+        The marker may be the text of a message. With the fate `reset`, the answer resets the connection.
         """
         self._marker = marker
         self._fate = fate
@@ -105,7 +107,9 @@ class Proxy:
             self._discard(writer)
 
     async def _ask(self, client: asyncio.StreamReader, server: asyncio.StreamWriter, lost: asyncio.Event) -> None:
+        unread = bytearray(b" ")  # The first message has no type, so a space stands for it.
         while chunk := await self._next(client):
+            self._count(unread, chunk)
             if server in self._forgotten:
                 raise ConnectionResetError
             if server in self._stranded:
@@ -115,6 +119,13 @@ class Proxy:
             server.write(chunk)
             await server.drain()
         server.close()
+
+    def _count(self, unread: bytearray, chunk: bytes) -> None:
+        """Keep the type of each message that is whole; the length after the type does not include the type."""
+        unread += chunk
+        while len(unread) > 4 and len(unread) > (length := int.from_bytes(unread[1:5])):
+            self.sent += unread[:1].strip()
+            del unread[: length + 1]
 
     async def _answer(self, server: asyncio.StreamReader, client: asyncio.StreamWriter, lost: asyncio.Event) -> None:
         while chunk := await self._next(server):
@@ -127,7 +138,7 @@ class Proxy:
 
     async def _next(self, reader: asyncio.StreamReader) -> bytes:
         chunk = await reader.read(65536)
-        await asyncio.sleep(self._latency)
+        await asyncio.sleep(self._latency)  # The way through the network takes this long.
         await self._flowing.wait()
         return chunk
 
