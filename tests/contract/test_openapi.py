@@ -13,11 +13,12 @@ import jsonschema_rs
 import pytest
 
 from tests.support.database import PROJECT
+from tests.support.service import SERVICE_TOKEN
 from tests.support.types import Headers, SignIn, StartService
 
 type JSON = dict[str, Any]
 
-SERVICE = {"X-Service-Auth": "0123456789abcdef0123456789abcdef", "X-User-ID": "ada"}
+SERVICE = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": "ada"}
 SERVICE_TAG = "trusted services"
 
 
@@ -55,7 +56,7 @@ def bodies(document: JSON) -> Iterator[tuple[str, JSON, Any]]:
 def test_the_service_answers_as_the_document_says(
     by_service: bool, document: JSON, start_service: StartService, headers: Headers, tmp_path: Path
 ) -> None:
-    service = start_service(LOG_LEVEL="DEBUG", SERVICE_AUTH_TOKEN=SERVICE["X-Service-Auth"])
+    service = start_service(LOG_LEVEL="DEBUG", SERVICE_AUTH_TOKEN=SERVICE_TOKEN)
     # No schema can say that metadata is at most 64 kB, 100 levels deep and without NUL. The phase that is left out
     # fills 100 messages to their limits, for longer than the rest of the test takes.
     chosen = ["--exclude-checks=positive_data_acceptance", "--phases=examples,fuzzing,stateful"]

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.database import USER_SESSIONS
-from tests.support.service import run_service
+from tests.support.service import SERVICE_TOKEN, run_service
 from tests.support.types import NewDatabase
 
 QUICKSTART = Path(__file__).parents[2] / "specs/007-chat-persistence/quickstart.md"
 TOKEN = "VMjmcOPrjSd1gNfvQbVTsEdDURUqwf0j"
-SERVICE_TOKEN = "0123456789abcdef0123456789abcdef"
 
 SIGN_IN = f"""
     INSERT INTO user_sessions (id, token, "userId", "updatedAt", "expiresAt")

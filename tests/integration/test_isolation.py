@@ -9,9 +9,9 @@ import pytest
 from ai_agent.config import Settings
 from ai_agent.main import create_app
 from tests.support.app import make_settings
+from tests.support.service import SERVICE_TOKEN
 from tests.support.types import Chat, Headers, SignIn
 
-SERVICE_TOKEN = "s" * 32
 SECRET = "what Ada told nobody"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

@@ -9,9 +9,8 @@ import pytest
 
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import run_sql
+from tests.support.service import SERVICE_TOKEN
 from tests.support.types import SignIn
-
-SERVICE_TOKEN = "a-service-token-of-more-than-32-characters"
 
 GRANTS = [
     "CREATE ROLE {role} LOGIN PASSWORD 'app'",

@@ -19,6 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import USER_SESSIONS
+from tests.support.service import SERVICE_TOKEN
 from tests.support.types import Headers, NewDatabase
 
 # 2,000 users with ten conversations each and one with 20,000; one conversation of 10,000 messages. Rows of different
@@ -52,7 +53,6 @@ SEED = (
 # The user with 20,000 conversations, one with ten, and the conversation of 10,000 messages, which is the first user's.
 HEAVY, LIGHT, LONG = "0", "7", 40000
 
-SERVICE_TOKEN = "s" * 32
 
 # Settings for one connection, given in its URL.
 EXPLAIN = {

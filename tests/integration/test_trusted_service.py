@@ -9,21 +9,21 @@ import httpx
 import pytest
 
 from tests.support.app import client_of, make_settings, running
+from tests.support.service import SERVICE_TOKEN
 from tests.support.types import Headers, SignIn
 
-TOKEN = "a-service-token-of-more-than-32-characters"
-FOR_ADA = {"X-Service-Auth": TOKEN, "X-User-ID": "ada"}
+FOR_ADA = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": "ada"}
 REFUSED = {
     "detail": "For trusted services only: send SERVICE_AUTH_TOKEN as X-Service-Auth and the user's id as X-User-ID."
 }
 
 NOT_A_SERVICE = {
-    "wrong token": {"X-Service-Auth": TOKEN[:-1], "X-User-ID": "ada"},
-    "no user": {"X-Service-Auth": TOKEN},
+    "wrong token": {"X-Service-Auth": SERVICE_TOKEN[:-1], "X-User-ID": "ada"},
+    "no user": {"X-Service-Auth": SERVICE_TOKEN},
     "no token": {"X-User-ID": "ada"},
-    "empty user": {"X-Service-Auth": TOKEN, "X-User-ID": ""},
+    "empty user": {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": ""},
     "empty token": {"X-Service-Auth": "", "X-User-ID": "ada"},
-    "white space in the user": {"X-Service-Auth": TOKEN, "X-User-ID": "a b"},
+    "white space in the user": {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": "a b"},
 }
 
 TOOL_TURN: list[dict[str, Any]] = [
@@ -66,7 +66,7 @@ INVALID: dict[str, Any] = {
 
 @pytest.fixture
 async def client(database_url: str, database: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
-    settings = make_settings(database_url=database_url, service_auth_token=TOKEN)
+    settings = make_settings(database_url=database_url, service_auth_token=SERVICE_TOKEN)
     async with running(settings) as app, client_of(app) as client:
         yield client
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import httpx
 
-SERVICE_TOKEN = "a-service-token-of-more-than-32-characters"
+# As short as SERVICE_AUTH_TOKEN may be.
+SERVICE_TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 class Service(NamedTuple):

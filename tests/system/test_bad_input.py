@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from tests.support.raw import Answer, exchange, request
-from tests.support.service import Service, run_service
+from tests.support.service import SERVICE_TOKEN, Service, run_service
 from tests.support.types import SignIn
 
 type Send = Callable[[bytes], Answer]
@@ -40,7 +40,7 @@ TOO_LARGE = {"detail": "The request body is larger than 1 MiB."}
 
 @pytest.fixture(scope="module")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = {"CORS_ORIGINS": FRONT_END, "LOG_LEVEL": "DEBUG", "SERVICE_AUTH_TOKEN": "s" * 32}
+    settings = {"CORS_ORIGINS": FRONT_END, "LOG_LEVEL": "DEBUG", "SERVICE_AUTH_TOKEN": SERVICE_TOKEN}
     with run_service(tmp_path_factory.mktemp("service"), DATABASE_URL=database_url, **settings) as service:
         yield service
 
@@ -183,9 +183,9 @@ TOKENS = {
 SERVICE_HEADERS = {
     "a token that is not ASCII": (b"X-Service-Auth: \xff never-to-be-repeated", b"X-User-ID: ada"),
     "64 kB of token": (b"X-Service-Auth: " + MARK.ljust(65_536, b"a"), b"X-User-ID: ada"),
-    "a user that is not ASCII": (b"X-Service-Auth: " + b"s" * 32, b"X-User-ID: \xff never-to-be-repeated"),
-    "64 kB of user": (b"X-Service-Auth: " + b"s" * 32, b"X-User-ID: " + MARK.ljust(65_536, b"a")),
-    "an empty user": (b"X-Service-Auth: " + b"s" * 32, b"X-User-ID: "),
+    "a user that is not ASCII": (b"X-Service-Auth: " + SERVICE_TOKEN.encode(), b"X-User-ID: \xff never-to-be-repeated"),
+    "64 kB of user": (b"X-Service-Auth: " + SERVICE_TOKEN.encode(), b"X-User-ID: " + MARK.ljust(65_536, b"a")),
+    "an empty user": (b"X-Service-Auth: " + SERVICE_TOKEN.encode(), b"X-User-ID: "),
 }
 
 # What never reaches the app: the server answers these itself, in plain text.

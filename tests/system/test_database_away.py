@@ -20,6 +20,7 @@ from tests.support.app import client_of, make_settings, running
 from tests.support.database import WAITING, run_sql, until_waiting_for_locks
 from tests.support.postgres import OwnServer
 from tests.support.proxy import Proxy, run_proxy
+from tests.support.service import SERVICE_TOKEN
 from tests.support.types import Headers, SignIn
 
 ORIGIN = "https://app.example.com"
@@ -44,7 +45,6 @@ BY_SERVICE: dict[str, tuple[str, str, Any]] = {
         [{"role": "tool", "content": "09:30"}],
     )
 }
-SERVICE_TOKEN = "a-service-token-of-more-than-32-characters"
 READS = ("list", "read", "readiness")
 
 TERMINATE = (
