@@ -11,7 +11,8 @@ import pytest
 
 from ai_agent.services.conversations import MAX_PAGE_BYTES, READ_STATEMENT
 from ai_agent.services.cursors import START
-from tests.support.load import MIB, compose, exchange, measure_growth
+from tests.support.memory import MIB, measure_growth
+from tests.support.raw import compose, exchange_async
 from tests.support.types import SignIn, StartService
 
 # A control character is one byte in the database and six in JSON; a beach umbrella is four in both.
@@ -54,7 +55,7 @@ async def test_ten_readers_of_a_big_conversation_take_little_memory(
     id_, headers, service = await seed(database, messages, text, length), await sign_in("ada"), start_service()
     requests = [compose("GET", f"/api/conversations/{id_}{query}", headers) for query in ("", "?limit=50")]
 
-    readers = asyncio.gather(*(exchange(service.url, requests[n % 2]) for n in range(10)))
+    readers = asyncio.gather(*(exchange_async(service.url, requests[n % 2]) for n in range(10)))
     answers, growth = await measure_growth(service, readers)
 
     assert [answer.status for answer in answers] == [200] * 10

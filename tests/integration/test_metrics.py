@@ -1,20 +1,10 @@
 import asyncpg
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.app import client_of, make_settings, running
+from tests.support.metrics import scrape
 from tests.support.types import Chat, SignIn
-
-
-async def scrape(client: httpx.AsyncClient, path: str = "/metrics") -> dict[tuple[str, tuple[str, ...]], float]:
-    response = await client.get(path)
-    assert response.headers["Content-Type"].startswith("text/plain")
-    return {
-        (sample.name, tuple(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(response.text)
-        for sample in family.samples
-    }
 
 
 async def test_requests_are_counted_by_method_route_and_status(

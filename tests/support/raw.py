@@ -1,15 +1,18 @@
-"""HTTP as bytes, for requests that no client library would send."""
+"""HTTP as bytes: requests that no client library would send, and exchanges that cost less than what they load."""
 
+import asyncio
 import http.client
+import io
+import json
 import socket
 from contextlib import suppress
 from email.message import Message
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 
 class Answer(NamedTuple):
-    """An answer as it came over the wire."""
+    """A response as it came over the wire."""
 
     status: int
     headers: Message
@@ -23,12 +26,41 @@ def request(line: bytes, *headers: bytes, body: bytes = b"") -> bytes:
     return b"\r\n".join([line + b" HTTP/1.1", b"Host: service.test", *headers, b"", body])
 
 
+def compose(method: str, path: str, headers: dict[str, str], body: object = None) -> bytes:
+    """A request with a body in JSON, after which the server closes the connection."""
+    lines = ("Connection: close", "Content-Type: application/json", *(f"{name}: {headers[name]}" for name in headers))
+    content = b"" if body is None else json.dumps(body).encode()
+    return request(f"{method} {path}".encode(), *(line.encode() for line in lines), body=content)
+
+
 def exchange(url: str, data: bytes) -> Answer:
-    """Send the bytes over a connection of their own and read one answer."""
+    """Send the bytes on a connection of their own and read one response."""
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
-        with suppress(ConnectionError):  # The server need not read to the end to answer.
+        with suppress(ConnectionError):  # The server may answer before it has read everything.
             connection.sendall(data)
-        response = http.client.HTTPResponse(connection, method=data.split(b" ", 1)[0].decode("latin-1"))
-        response.begin()
-        return Answer(response.status, response.headers, response.read())
+        with connection.makefile("rb") as received:
+            return _parse(received, data)
+
+
+async def exchange_async(url: str, data: bytes) -> Answer:
+    """Do the same as one of many clients; the request must ask the server to close the connection."""
+    reader, writer = await connect(url)
+    try:
+        writer.write(data)
+        return _parse(io.BytesIO(await reader.read()), data)
+    finally:
+        writer.close()
+
+
+async def connect(url: str, limit: int = 2**16) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    address = urlsplit(url)
+    return await asyncio.open_connection(address.hostname, address.port, limit=limit)
+
+
+def _parse(received: BinaryIO, data: bytes) -> Answer:
+    status = int(received.readline().split()[1])
+    headers = http.client.parse_headers(received)
+    if data.startswith(b"HEAD ") or status == 204:
+        return Answer(status, headers, b"")
+    return Answer(status, headers, received.read(int(headers.get("Content-Length", -1))))

@@ -7,17 +7,9 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from tests.support.load import (
-    MIB,
-    Answer,
-    compose,
-    connect,
-    connections_in_use,
-    exchange,
-    measure_growth,
-    scrape,
-    wait_for_requests,
-)
+from tests.support.memory import MIB, measure_growth
+from tests.support.metrics import connections_in_use, scrape_at, wait_for_requests
+from tests.support.raw import Answer, compose, connect, exchange_async
 from tests.support.types import Headers, SignIn, StartService
 
 CLIENTS = 500
@@ -35,7 +27,7 @@ async def burst(url: str, headers: Headers) -> list[Answer]:
         compose("POST", "/api/chat", headers, {"message": "Hello"}),
         compose("GET", "/api/conversations", headers),
     ]
-    return await asyncio.gather(*(exchange(url, requests[n % 2]) for n in range(CLIENTS)))
+    return await asyncio.gather(*(exchange_async(url, requests[n % 2]) for n in range(CLIENTS)))
 
 
 async def open_conversation(database: asyncpg.Connection) -> int:
@@ -61,7 +53,7 @@ async def test_500_clients_at_once_are_served_or_told_to_come_back(
     statuses = Counter(answer.status for answer in answers)
     assert statuses[200] + statuses[503] == CLIENTS
     assert statuses[200] >= 30  # Twice what the pool can hold, on however busy a machine.
-    assert all("\r\nretry-after: " in answer.head for answer in answers if answer.status == 503)
+    assert all("Retry-After" in answer.headers for answer in answers if answer.status == 503)
     assert growth < 100 * MIB
 
 
@@ -71,7 +63,7 @@ async def test_liveness_is_answered_during_the_burst(start_service: StartService
     load = asyncio.create_task(burst(service.url, headers))
     while not load.done():
         async with asyncio.timeout(5):
-            assert (await exchange(service.url, compose("GET", "/health", {}))).status == 200
+            assert (await exchange_async(service.url, compose("GET", "/health", {}))).status == 200
 
     assert len(await load) == CLIENTS
 
@@ -85,12 +77,12 @@ async def test_500_clients_that_no_connection_is_left_for_are_told_to_come_back_
 
     async with locked(database, id_):
         answers, growth = await measure_growth(
-            service, asyncio.gather(*(exchange(service.url, append) for _ in range(CLIENTS)))
+            service, asyncio.gather(*(exchange_async(service.url, append) for _ in range(CLIENTS)))
         )
-    afterwards = [await exchange(service.url, append) for _ in range(20)]
+    afterwards = [await exchange_async(service.url, append) for _ in range(20)]
 
     assert {answer.status for answer in answers} == {503}
-    assert all("\r\nretry-after: " in answer.head for answer in answers)
+    assert all("Retry-After" in answer.headers for answer in answers)
     assert growth < 100 * MIB
     assert {answer.status for answer in afterwards} == {200}
     assert await connections_in_use(service.url) == 0
@@ -105,7 +97,7 @@ async def test_nothing_is_stored_for_clients_that_left_while_they_waited(
 
     async with locked(database, id_):
         append = compose("POST", "/api/chat", headers, {"message": "I stay", "conversation_id": id_})
-        staying = asyncio.create_task(exchange(service.url, append))
+        staying = asyncio.create_task(exchange_async(service.url, append))
         await wait_for_requests(service.url, 1)
         leaving = [await connect(service.url) for _ in range(20)]
         for _, writer in leaving:
@@ -113,11 +105,11 @@ async def test_nothing_is_stored_for_clients_that_left_while_they_waited(
         await wait_for_requests(service.url, 21)
         for _, writer in leaving:
             writer.close()
-        assert (await exchange(service.url, compose("GET", "/health", {}))).status == 200
+        assert (await exchange_async(service.url, compose("GET", "/health", {}))).status == 200
     assert (await staying).status == 200
     await wait_for_requests(service.url, 0)
 
-    metrics = await scrape(service.url)
+    metrics = await scrape_at(service.url)
     contents = await database.fetch("SELECT content FROM messages ORDER BY id")
     assert [row["content"] for row in contents] == ["I stay", "Echo: I stay"]
     assert metrics["http_request_duration_seconds_count", ("POST", "/api/chat", "499")] == 20
@@ -132,6 +124,6 @@ async def test_a_client_that_leaves_while_it_sends_is_not_looked_up(start_servic
     writer.close()
     await wait_for_requests(service.url, 0)
 
-    metrics = await scrape(service.url)
+    metrics = await scrape_at(service.url)
     assert metrics["http_request_duration_seconds_count", ("POST", "/api/chat", "499")] == 1
     assert not any(name == "database_unavailable_total" and value for (name, _), value in metrics.items())

@@ -4,7 +4,6 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -12,6 +11,7 @@ import pytest
 
 from tests.support.database import until_the_service_is_gone, until_waiting_for_locks
 from tests.support.proxy import run_proxy
+from tests.support.raw import connect
 from tests.support.service import Service
 from tests.support.types import Headers, SignIn, StartService
 
@@ -76,16 +76,11 @@ async def until_refused(service: Service) -> None:
     async with asyncio.timeout(3):
         while True:
             try:
-                _, writer = await connect(service)
+                _, writer = await connect(service.url)
             except ConnectionRefusedError:
                 return
             writer.close()
             await asyncio.sleep(0.02)
-
-
-async def connect(service: Service, limit: int = 2**16) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    address = urlsplit(service.url)
-    return await asyncio.open_connection(address.hostname, address.port, limit=limit)
 
 
 async def test_a_request_that_never_arrives_whole_is_a_408_and_holds_up_nothing(start_service: StartService) -> None:
@@ -104,7 +99,7 @@ async def test_a_request_that_never_arrives_whole_is_a_408_and_holds_up_nothing(
 
 async def begin_to_send(service: Service, beginning: str, *, dripping: bool) -> str:
     """The status line for a client that sends this and never the rest, or a drop of it now and then."""
-    reader, writer = await connect(service)
+    reader, writer = await connect(service.url)
     writer.write(beginning.encode())
     answer = asyncio.create_task(reader.read())
     while not answer.done():
@@ -140,7 +135,7 @@ async def test_clients_that_do_not_read_their_answers_hold_up_nothing_beyond_the
         " SELECT 1000000000, 'user', repeat('a', 100000) FROM generate_series(1, 40)"
     )
     authorization = (await sign_in())["Authorization"]
-    _, writer = await connect(service, limit=1024)
+    _, writer = await connect(service.url, limit=1024)
     head = f"GET /api/conversations/1000000000 HTTP/1.1\r\nHost: service.test\r\nAuthorization: {authorization}\r\n\r\n"
     writer.write(head.encode())
     await asyncio.sleep(1)

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from tests.support.load import compose, connections_in_use, exchange, wait_for_requests
+from tests.support.metrics import connections_in_use, wait_for_requests
+from tests.support.raw import compose, exchange_async
 from tests.support.types import Headers, SignIn, StartService
 
 CLIENTS = 200
@@ -46,7 +47,7 @@ async def serve_others(url: str, headers: Headers) -> set[int]:
     statuses: set[int] = set()
     for n in range(20):
         async with asyncio.timeout(5):
-            statuses.add((await exchange(url, (chat, read)[n % 2])).status)
+            statuses.add((await exchange_async(url, (chat, read)[n % 2])).status)
         await asyncio.sleep(0.1)
     return statuses
 
