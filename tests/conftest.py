@@ -1,4 +1,4 @@
-"""Real parts for every test: a PostgreSQL server, a migrated database, the app over HTTP, and signed-in users."""
+"""The fixtures of every test: a PostgreSQL server, a migrated database, the app over HTTP, and signed-in users."""
 
 import os
 import secrets
@@ -65,7 +65,7 @@ async def database_url(migrated_database: NewDatabase) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of the test's own, to look at what is really stored; every table is empty."""
+    """A connection of the test's own to a database with empty tables, to see what is really stored."""
     connection = await asyncpg.connect(database_url)
     await connection.execute("TRUNCATE conversations, messages, idempotency_keys, user_sessions")
     yield connection
@@ -91,7 +91,7 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def sign_in(database: asyncpg.Connection) -> SignIn:
-    """Store a session as better-auth does and return the header that a front end sends with it."""
+    """Store a user session like better-auth's, and return the header that a front end sends with it."""
 
     async def sign_in(user_id: str = "ada", *, token: str | None = None, lifetime: str = "1 hour") -> Headers:
         token = token or secrets.token_hex(16)
@@ -122,7 +122,7 @@ def chat(client: httpx.AsyncClient) -> Chat:
 
 @pytest.fixture
 async def unlucky(database: asyncpg.Connection) -> AsyncIterator[str]:
-    """A message that the database refuses as nobody expects it to: no outage, and no fault of the client's."""
+    """A message that a constraint refuses: neither an outage nor the client's mistake, so nobody expects the error."""
     await database.execute("ALTER TABLE messages ADD CONSTRAINT lucky CHECK (content NOT LIKE '%thirteen%')")
     yield "thirteen"
     await database.execute("ALTER TABLE messages DROP CONSTRAINT lucky")
@@ -130,7 +130,7 @@ async def unlucky(database: asyncpg.Connection) -> AsyncIterator[str]:
 
 @pytest.fixture
 def start_service(database_url: str, tmp_path: Path) -> Iterator[StartService]:
-    """Start the service as a process of its own, on the test's database unless told otherwise."""
+    """Start the service as a process of its own; a DATABASE_URL may replace that of the test's database."""
     with ExitStack() as services:
 
         def start(*arguments: str, **environment: str) -> Service:

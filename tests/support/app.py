@@ -12,7 +12,7 @@ from ai_agent.main import create_app
 
 
 def make_settings(**values: object) -> Settings:
-    """Settings from these values and the defaults alone, whatever the developer's `.env` says."""
+    """Settings from these values and the defaults alone, because a developer's `.env` must not change a test."""
     return Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic-settings' own argument.
 
 

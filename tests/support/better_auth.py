@@ -1,4 +1,4 @@
-"""A real better-auth server as its own process, and a front end's way of speaking to it."""
+"""A real better-auth server as its own process, and a client that speaks to it like a front end."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ class Tokens(NamedTuple):
 
 
 class BetterAuth:
-    """Speaks to a better-auth server as a front end with bearer tokens does."""
+    """A front end with bearer tokens."""
 
     def __init__(self, url: str) -> None:
         # A request that carries a session cookie is refused unless it has an Origin header too, so no cookie is kept.
@@ -69,7 +69,7 @@ def _tokens(response: httpx.Response) -> Tokens:
 
 @contextmanager
 def run_better_auth(node: str, folder: Path, **settings: str) -> Iterator[str]:
-    """Serve until the block ends, and yield the address; the tables that are missing are made first."""
+    """Make the tables that are missing, serve until the block ends, and yield the address."""
     # Nothing is inherited: a BETTER_AUTH_* variable of the developer's shell would win over the settings.
     # TZ matters where "expiresAt" has no zone: the driver writes such a column in the local time of its process.
     environment = {"PATH": os.environ["PATH"], "TZ": "UTC", "BETTER_AUTH_SECRET": SECRET, **settings}

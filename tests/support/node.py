@@ -1,4 +1,4 @@
-"""Node with the packages that a folder locks, for the programs in TypeScript and better-auth."""
+"""Node, and the packages that a folder's lock file names."""
 
 import shutil
 import subprocess

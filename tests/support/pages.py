@@ -1,4 +1,4 @@
-"""Rows to turn the pages of, and a client that turns them."""
+"""Rows that fill pages, and a client that follows `Link` from page to page."""
 
 from collections.abc import AsyncIterator
 
@@ -31,7 +31,7 @@ async def add_messages(database: asyncpg.Connection, conversation_id: int, secon
 
 
 async def pages(client: httpx.AsyncClient, headers: Headers, url: str) -> AsyncIterator[list[int]]:
-    """The ids of each page, reached by following `Link` as it is."""
+    """The ids on each page, reached by following `Link` unchanged."""
     following: str | None = url
     while following is not None:
         response = await client.get(following, headers=headers)

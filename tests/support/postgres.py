@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, to be stopped, killed and started again."""
+"""A PostgreSQL server that one test may stop, kill and start again."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from tests.support.types import Headers
 
 
 class Server:
-    """A server with PostgreSQL's own defaults for durability. It keeps its data, its port and its URL."""
+    """A server as durable as PostgreSQL's defaults make it. Its data, port and URL survive a restart."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -36,18 +36,18 @@ class Server:
         postmaster = int((self._directory / "data/postmaster.pid").read_text().partition("\n")[0])
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         for process in (postmaster, *map(int, children)):
-            with suppress(ProcessLookupError):  # It has seen the end of the others.
+            with suppress(ProcessLookupError):  # It may have ended when the others did.
                 os.kill(process, signal.SIGKILL)
         self._running.close()
 
     def start_slowly(self, hold: Path) -> None:
-        """Start as after a backup was restored: until the file `hold` is gone, connections are refused as too early."""
+        """Start in recovery, as from a backup: PostgreSQL refuses connections until the file `hold` is gone."""
         (self._directory / "data/recovery.signal").touch()
         self.start(f"restore_command=while [ -e {hold} ]; do sleep 0.05; done; false")
 
 
 class OwnServer(NamedTuple):
-    """A running server with a migrated database, and the header of a user who is signed in there."""
+    """A running server with a migrated database, and the headers of a user who is signed in."""
 
     server: Server
     headers: Headers

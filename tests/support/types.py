@@ -1,4 +1,4 @@
-"""What the fixtures give to a test."""
+"""The types of the fixtures that are functions, and of the headers that they return."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
