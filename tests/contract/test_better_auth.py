@@ -226,7 +226,7 @@ async def test_a_session_ends_by_itself_when_its_time_is_over(
             before = await status(service_url, tokens.raw)
 
     rest = await database.fetchval('SELECT extract(epoch FROM "expiresAt" - now())::float FROM user_sessions')
-    await asyncio.sleep(rest + 0.1)
+    await asyncio.sleep(rest + 0.1)  # Only time ends this user session, and better-auth's clock is not ours.
 
     assert [before, await status(service_url, tokens.raw)] == [200, 401]
 

@@ -1,4 +1,4 @@
-"""Databases for tests, and what they hold: better-auth's table, the real migrations, and what was stored."""
+"""Preparing a database, better-auth's table and our migrations, and looking at it afterwards."""
 
 import asyncio
 import os
@@ -28,8 +28,9 @@ USER_SESSIONS = """
 # A test's server may forget everything when the machine loses power.
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 
-# The statements in this database that wait for another transaction to end; a transaction sees pg_stat_activity only as
-# it was at its first look. A lock on a transaction belongs to no database, but who waits has locks on tables too.
+# The statements in this database that wait for another transaction to end. They are found in pg_locks, because a
+# transaction sees pg_stat_activity as it was at its first look. The lock that they wait for names no database, but the
+# locks on tables that they hold do.
 WAITING = """
     FROM pg_locks
     WHERE NOT granted AND pid IN (
@@ -65,7 +66,7 @@ def migrate(url: str) -> None:
 
 
 async def stored_questions(database: asyncpg.Connection) -> dict[int, list[str]]:
-    """The questions of each conversation in their order, once it is sure that all turns are whole and in order."""
+    """The questions of each conversation in order, after a check that every turn is whole and in order."""
     rows = await database.fetch("SELECT * FROM messages ORDER BY conversation_id, id")
     conversations = {key: list(messages) for key, messages in groupby(rows, lambda row: row["conversation_id"])}
     assert [row["id"] for row in await database.fetch("SELECT id FROM conversations ORDER BY id")] == [*conversations]
@@ -80,7 +81,7 @@ async def stored_questions(database: asyncpg.Connection) -> dict[int, list[str]]
 
 
 async def until_waiting_for_locks(database: asyncpg.Connection, statements: int = 1) -> None:
-    """Wait until so many statements in this database wait for another transaction to end."""
+    """Wait until this number of statements in the database wait for another transaction to end."""
     await until(database, f"SELECT count(*) >= {statements} {WAITING}")
 
 
@@ -93,4 +94,4 @@ async def until_the_service_is_gone(database: asyncpg.Connection, name: str = "a
 async def until(database: asyncpg.Connection, question: str) -> None:
     async with asyncio.timeout(10):
         while not await database.fetchval(question):  # noqa: ASYNC110  # The event is in another process.
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # The question must not slow down what it waits for.

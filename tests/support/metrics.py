@@ -1,4 +1,4 @@
-"""What the service says of itself under /metrics."""
+"""The metrics of a service, and waiting for them."""
 
 import asyncio
 
@@ -34,5 +34,5 @@ async def wait_for_requests(url: str, number: int) -> None:
     for _ in range(1000):
         if (await scrape_at(url))["http_requests_in_progress", ()] == number + 1:
             return
-        await asyncio.sleep(0.02)  # The question must not be the load that it measures.
+        await asyncio.sleep(0.02)  # Each question is a request too, and must not become the load.
     raise AssertionError(f"the service never had {number} requests in progress")

@@ -1,4 +1,4 @@
-"""What stands before a service or a database in production, as processes of their own: PgBouncer and HAProxy."""
+"""PgBouncer before the database and HAProxy before the services, each as a process of its own."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 
 from ai_agent.local_postgres import find_launcher
 
-# Debian keeps both where only root's PATH leads.
+# Debian installs both in a folder that is only on root's PATH.
 PATH = os.environ["PATH"] + ":/usr/sbin"
 
 
@@ -95,7 +95,7 @@ def _wait_until_connected(process: subprocess.Popen[bytes], port: int, log: Path
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            time.sleep(0.02)
+            time.sleep(0.02)  # A closed port refuses at once, so the next try needs a pause.
         else:
             return
     raise AssertionError(f"not listening within 30 seconds: {log.read_text()}")

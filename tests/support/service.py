@@ -18,7 +18,7 @@ SERVICE_TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 class Service(NamedTuple):
-    """A running service: its address, its process, and the file that its output goes to."""
+    """A running service: its address, its process, and the file with its output."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -29,9 +29,9 @@ class Service(NamedTuple):
 def run_service(
     folder: Path, *arguments: str, app: str = "ai_agent.main:app", ready: str = "/health", **environment: str
 ) -> Iterator[Service]:
-    """Serve with only these settings, from the moment that the path `ready` is answered until the block ends.
+    """Serve with these settings alone until the block ends; the block begins when the path `ready` is answered.
 
-    `arguments` are uvicorn's own, such as `--workers=2`. At the end the process gets SIGTERM, if it still runs.
+    `arguments` are uvicorn's own, for example `--workers=2`. At the end the process gets SIGTERM if it still runs.
     """
     log = folder / f"service-{time.monotonic_ns()}.log"
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -62,5 +62,5 @@ def _wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path) 
             with suppress(httpx.TransportError):
                 if client.get(url).status_code < 500:
                     return
-            time.sleep(0.02)
+            time.sleep(0.02)  # Asking without a pause would take the processor from the start.
     raise AssertionError(f"not ready within 30 seconds: {log.read_text()}")

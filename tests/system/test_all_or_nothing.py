@@ -1,4 +1,4 @@
-"""What was acknowledged is stored exactly once, and turns are stored whole, whatever is killed and whenever."""
+"""Every acknowledged turn is stored once and whole, no matter when the service or PostgreSQL is killed."""
 
 import asyncio
 import sys
@@ -16,11 +16,12 @@ from tests.support.postgres import OwnServer
 from tests.support.types import Headers, SignIn, StartService
 
 CLIENTS = 6
+RETRY_AFTER = 0.05  # While something is down each request fails at once, and clients must not spin.
 
 
 @asynccontextmanager
 async def load(client: httpx.AsyncClient, headers: Headers) -> AsyncIterator[list[str]]:
-    """Send messages from several users at once, as fast as they are answered, and list those that got a 200."""
+    """Send messages from several clients at once, as fast as they are answered, and list those that got a 200."""
     acknowledged: list[str] = []
     tasks = [asyncio.create_task(keep_sending(client, headers, name, acknowledged)) for name in range(CLIENTS)]
     yield acknowledged
@@ -31,31 +32,31 @@ async def load(client: httpx.AsyncClient, headers: Headers) -> AsyncIterator[lis
 
 
 async def keep_sending(client: httpx.AsyncClient, headers: Headers, name: int, acknowledged: list[str]) -> None:
-    """Number the messages of a client, and let it begin a new conversation every seven of them."""
+    """Send one client's messages, numbered; every seventh begins a new conversation."""
     conversation_id = None
     for number in count(1):
         body = {"message": f"{name} {number:06}", "conversation_id": conversation_id if number % 7 else None}
         try:
             response = await client.post("/api/chat", headers=headers, json=body)
         except httpx.TransportError:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(RETRY_AFTER)
             continue
         assert response.status_code in {200, 503}, response.text
         if response.status_code == 200:
             acknowledged.append(response.json()["user_message"])
             conversation_id = response.json()["conversation_id"]
         else:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(RETRY_AFTER)
 
 
 async def until_more_than(number: int, acknowledged: list[str]) -> None:
     async with asyncio.timeout(10):
         while len(acknowledged) <= number:  # noqa: ASYNC110  # Six tasks take turns in causing the event.
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # Lets the six tasks run.
 
 
 async def assert_exactly_once(database: asyncpg.Connection, acknowledged: list[str], unanswered: int) -> None:
-    """All that was acknowledged is stored, in order, and beyond it no more than what may have been on its way."""
+    """Every acknowledged message is stored, in order, with no more others than had no response yet."""
     conversations = await stored_questions(database)
     stored = [question for questions in conversations.values() for question in questions]
     assert len(stored) == len(set(stored))

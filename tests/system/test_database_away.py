@@ -1,4 +1,4 @@
-"""While the database is away requests get a 503 in time, and when it is back they get on by themselves."""
+"""While the database is away, every request gets a 503 in time; when it is back, requests are served again."""
 
 import asyncio
 import secrets
@@ -28,7 +28,7 @@ UNAVAILABLE = {"detail": "The database is not available at the moment; try again
 
 CONVERSATION_ID = 10**9
 
-# One request of every kind that needs the database, in an order in which each finds its conversation.
+# One request of every kind that needs the database, ordered so that each finds its conversation.
 KINDS: dict[str, tuple[str, str, Any]] = {
     "first message": ("POST", "/api/chat", {"message": "Hello"}),
     "further message": ("POST", "/api/chat", {"message": "Hello", "conversation_id": CONVERSATION_ID}),
@@ -190,7 +190,7 @@ async def test_a_service_that_calls_without_a_session_is_served_after_its_idle_c
     headers = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": "ada"}
     async with serving(proxy.url, headers, service_auth_token=SERVICE_TOKEN) as client:
         await asyncio.gather(*(ask(client, "list") for _ in range(5)))
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(1.1)  # The pool must not trust a connection that has been idle for a while.
         proxy.forget()
 
         response = await ask(client, kind)
@@ -240,7 +240,7 @@ async def test_a_statement_that_was_given_up_does_not_go_on_in_the_database(
 
 @pytest.fixture
 async def read_only(database_url: str, database: asyncpg.Connection) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-    """Turn the database read-only, `on` or `off`, for connections to come; those that are open are ended."""
+    """Set read-only `on` or `off` for new connections; a test ends the open ones itself."""
 
     async def read_only(value: str) -> None:
         await run_sql(database_url, "SET default_transaction_read_only = off", SET_READ_ONLY.format(value))
@@ -348,7 +348,7 @@ async def until_starting_up(url: str) -> None:
         except asyncpg.CannotConnectNowError:
             return
         except OSError:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # The server does not listen yet, and refuses at once.
 
 
 async def test_a_server_out_of_connection_slots_is_a_503_until_one_is_free(own_server: OwnServer) -> None:
@@ -376,7 +376,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         pytest.skip("this user may not mount a file system")
     (disk / "messages").mkdir()
-    shutil.chown(disk / "messages", "nobody")  # As whom PostgreSQL runs when this user, who may mount, is root.
+    shutil.chown(disk / "messages", "nobody")  # Only root may mount, and PostgreSQL then runs as nobody.
     yield disk
     subprocess.run(["umount", disk], check=True)
 

@@ -1,4 +1,4 @@
-"""SIGTERM ends the service in order and in time, whatever its clients are doing."""
+"""SIGTERM ends the service in order and in time, no matter what its clients do."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ from tests.support.raw import connect
 from tests.support.service import Service
 from tests.support.types import Headers, SignIn, StartService
 
-# uvicorn raises the signal again when all is done, which a shell shows as 143; with several workers it does not.
+# uvicorn raises the signal again at the end, so that a shell shows 143; with several workers it exits with 0.
 IN_ORDER = {0, -signal.SIGTERM}
 
 HEAD = "POST /api/chat HTTP/1.1\r\nHost: service.test\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
@@ -25,7 +25,7 @@ HEAD = "POST /api/chat HTTP/1.1\r\nHost: service.test\r\nContent-Type: applicati
 async def requests_in_flight(
     service: Service, headers: Headers, database: asyncpg.Connection
 ) -> AsyncIterator[list[asyncio.Task[httpx.Response]]]:
-    """Four messages to one conversation, which the service can store only when the block has ended."""
+    """Four messages to one conversation; a lock keeps the service from storing them until the block ends."""
     async with httpx.AsyncClient(base_url=service.url, headers=headers) as client:
         conversation_id = (await client.post("/api/chat", json={"message": "Hello"})).json()["conversation_id"]
         body = {"message": "Hello", "conversation_id": conversation_id}
@@ -53,11 +53,17 @@ async def test_requests_in_flight_are_answered_and_the_pool_is_closed(
     service = start_service(*arguments, DATABASE_URL=f"{database_url}?application_name=stopped")
     async with requests_in_flight(service, await sign_in(), database) as answers:
         service.process.terminate()
-        await asyncio.sleep(0.5)
+        await until_shutting_down(service, processes=2 if arguments else 1)
 
     assert [answer.result().status_code for answer in answers] == [200] * 4
     await assert_ended_in_order(service)
     await until_the_service_is_gone(database, "stopped")
+
+
+async def until_shutting_down(service: Service, processes: int) -> None:
+    async with asyncio.timeout(5):
+        while service.log.read_text().count("Shutting down") < processes:  # noqa: ASYNC110  # Another process writes it.
+            await asyncio.sleep(0.02)  # Reading without a pause would hold up the requests in flight.
 
 
 async def test_new_connections_are_refused_while_the_last_requests_are_answered(
@@ -80,7 +86,7 @@ async def until_refused(service: Service) -> None:
             except ConnectionRefusedError:
                 return
             writer.close()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # Each try is a connection that the service has to close.
 
 
 async def test_a_request_that_never_arrives_whole_is_a_408_and_holds_up_nothing(start_service: StartService) -> None:
@@ -89,7 +95,7 @@ async def test_a_request_that_never_arrives_whole_is_a_408_and_holds_up_nothing(
     half_a_body = begin_to_send(service, f"{HEAD}\r\n{{", dripping=False)
     drops = begin_to_send(service, f"{HEAD}\r\n", dripping=True)
     answers = asyncio.gather(half_a_head, half_a_body, drops)
-    await asyncio.sleep(0.5)  # So that the service has seen them.
+    await asyncio.sleep(0.5)  # Nothing shows from outside that the service has read half a request.
 
     service.process.terminate()
 
@@ -98,14 +104,14 @@ async def test_a_request_that_never_arrives_whole_is_a_408_and_holds_up_nothing(
 
 
 async def begin_to_send(service: Service, beginning: str, *, dripping: bool) -> str:
-    """The status line for a client that sends this and never the rest, or a drop of it now and then."""
+    """Send this beginning and never the rest, or only a drop now and then; return the start of the response."""
     reader, writer = await connect(service.url)
     writer.write(beginning.encode())
     answer = asyncio.create_task(reader.read())
     while not answer.done():
         if dripping:
             writer.write(b" ")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # The time between two drops.
     writer.close()
     return answer.result()[:12].decode()
 
@@ -135,10 +141,10 @@ async def test_clients_that_do_not_read_their_answers_hold_up_nothing_beyond_the
         " SELECT 1000000000, 'user', repeat('a', 100000) FROM generate_series(1, 40)"
     )
     authorization = (await sign_in())["Authorization"]
-    _, writer = await connect(service.url, limit=1024)
+    reader, writer = await connect(service.url, limit=1024)
     head = f"GET /api/conversations/1000000000 HTTP/1.1\r\nHost: service.test\r\nAuthorization: {authorization}\r\n\r\n"
     writer.write(head.encode())
-    await asyncio.sleep(1)
+    assert await reader.readexactly(12) == b"HTTP/1.1 200"  # The rest is more than all buffers hold, and is not read.
 
     service.process.terminate()
 

@@ -18,7 +18,7 @@ type Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def connect_narrowly(url: str) -> Connection:
-    """A connection on which the server can send little ahead of what is read."""
+    """A connection with small buffers, so that the server soon has to wait for the reader."""
     address = urlsplit(url)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -42,13 +42,13 @@ async def slow_clients(url: str, dawdle: Callable[[Connection], Awaitable[None]]
 
 
 async def serve_others(url: str, headers: Headers) -> set[int]:
-    """Send ordinary requests for some seconds, each of which must be answered soon; their statuses."""
+    """Send ordinary requests for two seconds, expect each response within five, and return the statuses."""
     chat, read = compose("POST", "/api/chat", headers, {"message": "Hi"}), compose("GET", "/api/conversations", headers)
     statuses: set[int] = set()
     for n in range(20):
         async with asyncio.timeout(5):
             statuses.add((await exchange_async(url, (chat, read)[n % 2])).status)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # Spreads the requests over two seconds of slow traffic.
     return statuses
 
 
@@ -62,7 +62,7 @@ async def test_clients_that_send_one_byte_a_second_hold_no_connection_and_stop_n
         connection[1].write(head + separator)
         for byte in body:
             connection[1].write(bytes([byte]))
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # This is how slow the client is.
 
     async with slow_clients(service.url, send_slowly):
         await wait_for_requests(service.url, CLIENTS)
@@ -86,7 +86,7 @@ async def test_clients_that_read_one_byte_a_second_hold_no_connection_and_stop_n
         begun.release()
         for _ in range(1000):
             await connection[0].readexactly(1)
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # This is how slow the client is.
 
     async with slow_clients(service.url, read_slowly):
         for _ in range(CLIENTS):

@@ -50,7 +50,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "not within 30 seconds"
-        time.sleep(0.02)
+        time.sleep(0.02)  # The processor is needed by what is waited for.
 
 
 def page(folder: Path) -> str:
@@ -149,7 +149,7 @@ def test_an_impatient_second_ctrl_c_still_ends_in_order(start: Start, tmp_path: 
     process = start()
 
     process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
+    time.sleep(0.2)  # The first signal must arrive by itself, and the second while it is being handled.
     process.send_signal(signal.SIGINT)
 
     assert process.wait(timeout=10) == 130

@@ -1,4 +1,4 @@
-"""Past one machine: two replicas behind HAProxy, over PgBouncer and one PostgreSQL, and one of them is killed."""
+"""Two replicas behind HAProxy share one PostgreSQL through PgBouncer, and one of them is killed."""
 
 import asyncio
 import secrets
@@ -16,19 +16,19 @@ TURNS = 15
 
 
 async def send(client: httpx.AsyncClient, method: str, path: str, **options: Any) -> Any:
-    """Send until the request is answered, as a front end does: a write has its key, so it is stored once."""
+    """Send until the request is answered; a write has an idempotency key, so that it is stored once."""
     for _ in range(100):
         with suppress(httpx.TransportError):
             response = await client.request(method, path, **options)
             if response.status_code < 500:
                 assert response.status_code == 200, response.text
                 return response.json()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # HAProxy needs up to 400 ms to drop the dead replica.
     raise AssertionError(f"{method} {path} was not answered in a hundred tries")
 
 
 async def converse(url: str, headers: Headers, halfway: asyncio.Event) -> list[str]:
-    """Hold a conversation of TURNS turns, reading it back after each; return what was acknowledged, in order."""
+    """Send TURNS messages, read the conversation after each, and return what was acknowledged, in order."""
     acknowledged: list[str] = []
     conversation_id = None
     async with httpx.AsyncClient(base_url=url, headers=headers) as client:
