@@ -1,6 +1,5 @@
-"""However long a conversation is, reading it takes little memory, and its pages give every message once."""
+"""Pages end at their size, and together give every message once."""
 
-import asyncio
 import json
 import secrets
 from typing import Any
@@ -11,24 +10,8 @@ import pytest
 
 from ai_agent.services.conversations import MAX_PAGE_BYTES, READ_STATEMENT
 from ai_agent.services.cursors import START
-from tests.support.memory import MIB, measure_growth
-from tests.support.raw import compose, exchange_async
-from tests.support.types import SignIn, StartService
-
-# A control character is one byte in the database and six in JSON; a beach umbrella is four in both.
-TEXTS = {"ASCII": "a", "non-BMP": "🏖", "quotes": '"', "control characters": "\x01"}
-
-
-async def seed(database: asyncpg.Connection, messages: int, text: str, length: int) -> int:
-    """Ada's conversation with so many messages, each of them the text repeated."""
-    id_: int = await database.fetchval("INSERT INTO conversations (user_id) VALUES ('ada') RETURNING id")
-    await database.execute(
-        "INSERT INTO messages (conversation_id, role, content, created_at)"
-        " SELECT $1, 'user', repeat($3, $4), '2026-11-22'::timestamptz + n * interval '1 second'"
-        " FROM generate_series(1, $2) AS n",
-        *(id_, messages, text, length),
-    )
-    return id_
+from tests.support.pages import TEXTS, add_texts
+from tests.support.types import SignIn
 
 
 async def read_pages(client: httpx.AsyncClient, url: str, headers: dict[str, str]) -> list[httpx.Response]:
@@ -44,29 +27,11 @@ def messages_of(pages: list[httpx.Response]) -> list[dict[str, Any]]:
     return [message for page in reversed(pages) for message in page.json()["messages"]]
 
 
-@pytest.mark.parametrize(
-    ("messages", "text", "length"),
-    [(100_000, "small", 1), *((1000, text, 100_000) for text in TEXTS.values())],
-    ids=["100,000 small messages", *(f"1,000 long messages of {name}" for name in TEXTS)],
-)
-async def test_ten_readers_of_a_big_conversation_take_little_memory(
-    messages: int, text: str, length: int, start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
-) -> None:
-    id_, headers, service = await seed(database, messages, text, length), await sign_in("ada"), start_service()
-    requests = [compose("GET", f"/api/conversations/{id_}{query}", headers) for query in ("", "?limit=50")]
-
-    readers = asyncio.gather(*(exchange_async(service.url, requests[n % 2]) for n in range(10)))
-    answers, growth = await measure_growth(service, readers)
-
-    assert [answer.status for answer in answers] == [200] * 10
-    assert growth < 150 * MIB
-
-
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 async def test_pages_that_end_at_their_size_give_every_message_once_and_in_order(
     text: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
-    id_ = await seed(database, messages=50, text=text, length=100_000)
+    id_ = await add_texts(database, messages=50, text=text, length=100_000)
     stored = [row["id"] for row in await database.fetch("SELECT id FROM messages ORDER BY id")]
 
     pages = await read_pages(client, f"/api/conversations/{id_}", await sign_in("ada"))
@@ -83,7 +48,7 @@ async def test_pages_that_end_at_their_size_give_every_message_once_and_in_order
 async def test_metadata_counts_towards_the_size_of_a_page(
     client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
-    id_ = await seed(database, messages=100, text="", length=0)
+    id_ = await add_texts(database, messages=100, text="", length=0)
     await database.execute("UPDATE messages SET metadata = jsonb_build_object('n', id, 'text', repeat('a', 64000))")
 
     pages = await read_pages(client, f"/api/conversations/{id_}", await sign_in("ada"))
@@ -95,7 +60,7 @@ async def test_metadata_counts_towards_the_size_of_a_page(
 async def test_a_page_ends_at_its_limit_or_its_size_whichever_comes_first(
     client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
-    id_ = await seed(database, messages=50, text="\x01", length=20_000)
+    id_ = await add_texts(database, messages=50, text="\x01", length=20_000)
 
     headers = await sign_in("ada")
     pages = {n: await read_pages(client, f"/api/conversations/{id_}?limit={n}", headers) for n in (4, 10)}
@@ -107,7 +72,7 @@ async def test_a_page_ends_at_its_limit_or_its_size_whichever_comes_first(
 async def test_a_message_larger_than_a_page_makes_a_page_of_its_own(
     client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
-    id_ = await seed(database, messages=3, text="a", length=MAX_PAGE_BYTES + 1)
+    id_ = await add_texts(database, messages=3, text="a", length=MAX_PAGE_BYTES + 1)
 
     pages = await read_pages(client, f"/api/conversations/{id_}", await sign_in("ada"))
 
@@ -115,7 +80,7 @@ async def test_a_message_larger_than_a_page_makes_a_page_of_its_own(
 
 
 async def test_texts_beyond_the_page_are_not_read_from_the_disk(database: asyncpg.Connection) -> None:
-    id_ = await seed(database, messages=300, text="", length=0)
+    id_ = await add_texts(database, messages=300, text="", length=0)
     await database.execute("UPDATE messages SET content = $1 || id", secrets.token_hex(50_000))
     values = {"user_id": "ada", "conversation_id": id_, "limit": 1000, "max_bytes": MAX_PAGE_BYTES, **START._asdict()}
     statement = READ_STATEMENT.bindparams(**values).compile(compile_kwargs={"literal_binds": True})

@@ -7,6 +7,9 @@ import httpx
 
 from tests.support.types import Headers
 
+# A control character is one byte in the database and six in JSON; a beach umbrella is four in both.
+TEXTS = {"ASCII": "a", "non-BMP": "🏖", "quotes": '"', "control characters": "\x01"}
+
 
 async def add_conversations(database: asyncpg.Connection, seconds: list[int], user_id: str = "ada") -> list[int]:
     """Store a conversation for each time, and return their ids."""
@@ -28,6 +31,18 @@ async def add_messages(database: asyncpg.Connection, conversation_id: int, secon
         *(conversation_id, seconds),
     )
     return [row["id"] for row in rows]
+
+
+async def add_texts(database: asyncpg.Connection, messages: int, text: str, length: int) -> int:
+    """Store Ada's conversation, whose messages each hold the text `length` times, and return its id."""
+    id_: int = await database.fetchval("INSERT INTO conversations (user_id) VALUES ('ada') RETURNING id")
+    await database.execute(
+        "INSERT INTO messages (conversation_id, role, content, created_at)"
+        " SELECT $1, 'user', repeat($3, $4), '2026-11-22'::timestamptz + n * interval '1 second'"
+        " FROM generate_series(1, $2) AS n",
+        *(id_, messages, text, length),
+    )
+    return id_
 
 
 async def pages(client: httpx.AsyncClient, headers: Headers, url: str) -> AsyncIterator[list[int]]:
