@@ -107,7 +107,7 @@ def sign_in(database: asyncpg.Connection) -> SignIn:
 
 @pytest.fixture
 def chat(client: httpx.AsyncClient) -> Chat:
-    """Send a message and return the answer's body."""
+    """Send a message and return the response's body."""
 
     async def chat(headers: Headers, message: str = "Hello", conversation_id: int | None = None) -> dict[str, Any]:
         response = await client.post(

@@ -12,7 +12,7 @@ from tests.support.service import SERVICE_TOKEN, run_service
 
 @pytest.fixture(scope="session")
 def service_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One service for all of these tests that need no other settings."""
+    """One service for all contract tests that need no other settings."""
     settings = {"DATABASE_URL": database_url, "SERVICE_AUTH_TOKEN": SERVICE_TOKEN}
     with run_service(tmp_path_factory.mktemp("service"), **settings) as service:
         yield service.url
@@ -20,7 +20,7 @@ def service_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 async def chromium() -> AsyncIterator[Browser]:
-    """The Chromium that is installed, driven by Playwright, which downloads none."""
+    """The installed Chromium, because Playwright is not to download its own."""
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if program is None:
         pytest.skip("there is no chromium on PATH, and CHROMIUM names none")

@@ -1,4 +1,4 @@
-"""What no OpenAPI document can say: which cursors there are, which keys are used up, and that 1.0 is no integer."""
+"""Rules that OpenAPI cannot express: valid cursors come from pages, keys are used once, and 1.0 is not an integer."""
 
 from typing import Any
 from uuid import uuid4
@@ -8,7 +8,7 @@ import schemathesis
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
-    """Make a request that the document allows one that the service accepts."""
+    """Change a request that only the document allows into one that the service accepts too."""
     if case.meta is None or case.meta.generation.mode.is_negative:
         return
     if case.query:

@@ -41,7 +41,7 @@ def service_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
 async def better_auth_url(
     node: str, database_url: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> AsyncIterator[str]:
-    """A server on tables of its own making; its parameter, if there is one, is better-auth's `generateId`."""
+    """A server that made its own tables; the parameter, if any, is better-auth's `generateId`."""
     connection = await asyncpg.connect(database_url)
     await connection.execute('DROP TABLE IF EXISTS "user", user_sessions, account, verification')
     await connection.close()
@@ -52,7 +52,7 @@ async def better_auth_url(
 
 @pytest.fixture
 async def better_auth(better_auth_url: str, database: asyncpg.Connection) -> AsyncIterator[BetterAuth]:
-    """The server without any user."""
+    """The server, with no users yet."""
     await database.execute('TRUNCATE "user" CASCADE')
     async with BetterAuth(better_auth_url) as client:
         yield client
@@ -62,7 +62,7 @@ async def better_auth(better_auth_url: str, database: asyncpg.Connection) -> Asy
 async def expires_at_type(
     better_auth_url: str, database: asyncpg.Connection, request: pytest.FixtureRequest
 ) -> AsyncIterator[None]:
-    """Give "expiresAt" another type, as Prisma and Drizzle do, and better-auth's own back."""
+    """Give "expiresAt" another type, because Prisma and Drizzle do, and restore better-auth's own afterwards."""
     alter = """ALTER TABLE user_sessions ALTER "expiresAt" TYPE {} USING "expiresAt" AT TIME ZONE 'UTC'"""
     if request.param == "timestamptz":
         yield
@@ -82,7 +82,7 @@ async def database_time_zone(database: asyncpg.Connection, request: pytest.Fixtu
 
 
 async def status(service_url: str, token: str) -> int:
-    """The answer to the cheapest request that needs a session."""
+    """The status of the cheapest request that needs a user session."""
     async with signed_in(service_url, token) as client:
         return (await client.get("/api/conversations")).status_code
 

@@ -58,13 +58,13 @@ def listed_origin(front_end_port: int) -> str:
 
 @pytest.fixture(scope="module")
 def other_origin(front_end_port: int) -> str:
-    """The same page under a name that the service has not been told of."""
+    """The same page on an origin that the service does not allow."""
     return f"http://localhost:{front_end_port}"
 
 
 @pytest.fixture(scope="module")
 async def database_url(migrated_database: NewDatabase) -> str:
-    """A database with a constraint that the service does not know, so that one message is a real 500."""
+    """A database with a constraint that the service does not expect, so that one message causes a real 500."""
     return await migrated_database(USER_SESSIONS, "ALTER TABLE messages ADD CHECK (content <> 'unexpected')")
 
 

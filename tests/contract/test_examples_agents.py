@@ -54,7 +54,7 @@ def said(text: str) -> ResponseOutputMessage:
 
 
 class ScriptedModel(Model):
-    """Answers with the next item of its script, and keeps what it was asked."""
+    """Replies with the next item of its script, and keeps its input."""
 
     def __init__(self, *script: ResponseOutputItem) -> None:
         self.script = list(script)

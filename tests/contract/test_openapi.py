@@ -1,4 +1,4 @@
-"""The published document against the running service, and against what a reader of it needs."""
+"""The published document describes the running service, and explains itself to its reader."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def operations(document: JSON, prefix: str = "/") -> Iterator[tuple[str, JSON]]:
 
 
 def bodies(document: JSON) -> Iterator[tuple[str, JSON, Any]]:
-    """Each body that is sent or answered: what it is, its schema, and its example, which is None if it has none."""
+    """Each body of a request or a response: its name, its schema, and its example, if it has one."""
     for name, operation in operations(document):
         messages = {"request": operation.get("requestBody", {}), **operation["responses"]}
         for part, message in messages.items():

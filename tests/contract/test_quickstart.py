@@ -1,4 +1,4 @@
-"""The quickstart is run as it stands, and the answers in it are those that the service gives."""
+"""Every command of the quickstart is run, and the output that it shows is what the service returns."""
 
 import os
 import re
@@ -20,7 +20,7 @@ SIGN_IN = f"""
     VALUES ('demo-session', '{TOKEN}', 'demo-user', now(), now() + interval '1 hour')
 """
 
-# What is different each time.
+# These parts of the output differ each time.
 CHANGING = {
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?\+00:00)?": "TIME",
     r"(?m)^(date|x-request-id|content-length): .*$": "HEADER",
@@ -48,7 +48,7 @@ async def test_every_command_of_the_quickstart_gives_the_answer_shown(
 
 
 def run(block: str, api: str) -> str:
-    """Run the commands of a block and put each one's answer below it, as a reader of the page would see it."""
+    """Run the commands of a block, and put the output of each below it, where a reader of the page expects it."""
     settings = {"PATH": os.environ["PATH"], "API": api, "TOKEN": TOKEN, "SERVICE_AUTH_TOKEN": SERVICE_TOKEN}
     commands = [line for line in block.splitlines() if line.startswith("$ ")]
     shown = ""

@@ -18,7 +18,7 @@ SCHEMES = {"Authorization": "sessionToken", "X-Service-Auth": "serviceToken", "X
 
 @pytest.fixture
 async def page(chromium: Browser, service_url: str) -> AsyncIterator[Page]:
-    """A page of a new browser profile; at the end it must have asked no other host and complained about nothing."""
+    """A page in a new browser profile; at the end it must have contacted no other host and logged no error."""
     complaints: list[str] = []
     host = urlsplit(service_url).netloc
 

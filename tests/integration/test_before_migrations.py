@@ -1,4 +1,4 @@
-"""A service that is started before its database is migrated says so, and serves as soon as it is."""
+"""A service that starts before its migrations reports that they are missing, and serves once they have run."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A message sent again with its Idempotency-Key is stored once, however it is sent again."""
+"""A message that is sent again with its Idempotency-Key is stored once, no matter how it is sent again."""
 
 import asyncio
 from typing import Any

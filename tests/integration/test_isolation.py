@@ -1,4 +1,4 @@
-"""One user's credentials open nothing of another's, on any route and by any method that the document knows or not."""
+"""One user's credentials give no access to another's rows, on any route and with any method, documented or not."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def settings(database_url: str) -> Settings:
 
 @pytest.fixture
 async def conversation_id(chat: Chat, client: httpx.AsyncClient, sign_in: SignIn) -> int:
-    """A conversation of Ada's, with a title and a message that are hers alone."""
+    """Ada's conversation, with a title and a message that nobody else has."""
     ada = await sign_in("ada")
     id_: int = (await chat(ada, SECRET))["conversation_id"]
     await client.patch(f"/api/conversations/{id_}", headers=ada, json={"title": SECRET})

@@ -1,4 +1,4 @@
-"""Random sequences of requests by several users, each answer compared with what a model of a few lines expects."""
+"""Random requests by several users; a model of a few lines predicts every response."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -49,7 +49,7 @@ class Conversation:
 
 
 class Stored(NamedTuple):
-    """A request that was stored under a key, and its answer."""
+    """A request that was stored under a key, and its response."""
 
     body: JSON
     id: int
@@ -57,7 +57,7 @@ class Stored(NamedTuple):
 
 
 class Model(RuleBasedStateMachine):
-    """What each user has, in a dict with the most recently used conversation last."""
+    """Each user's conversations, in a dict with the most recently used one last."""
 
     ids = Bundle("ids")
 
@@ -99,7 +99,7 @@ class Model(RuleBasedStateMachine):
         self.conversations[user][id_] = Conversation(expected, [])
 
     def _note_turn(self, user: str, id_: int, message: str) -> None:
-        """Add two messages, with the ids and times that the service gave them, provided that these ascend."""
+        """Add two messages with the ids and times that the service gave them, after a check that these ascend."""
         conversation = self.conversations[user].pop(id_)
         self.conversations[user][id_] = conversation
         shown = self.clients[user].get(f"/api/conversations/{id_}", params={"limit": 2}).json()
@@ -192,7 +192,7 @@ class Model(RuleBasedStateMachine):
         self.stored = {key: stored for key, stored in self.stored.items() if stored.id != id_}
 
     def teardown(self) -> None:
-        """However the sequence ends, everything is there."""
+        """At the end of any sequence, everything is there."""
         for user, conversations in self.conversations.items():
             self.list_conversations(user, 1000)
             for id_ in conversations:

@@ -1,4 +1,4 @@
-"""The order of a conversation's messages, however many are sent to it at the same moment."""
+"""A conversation's messages keep their order, even when many are sent at the same moment."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""No row that stays is skipped or repeated, whatever is stored, moved or deleted between two pages."""
+"""Rows are stored, moved and deleted between two pages, and no row that stays is skipped or repeated."""
 
 import asyncpg
 import httpx

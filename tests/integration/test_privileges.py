@@ -1,4 +1,4 @@
-"""The role of the service needs no more than the README says."""
+"""The service's role needs no other privileges than the documented ones."""
 
 import secrets
 from collections.abc import AsyncIterator

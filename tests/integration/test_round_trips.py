@@ -1,4 +1,4 @@
-"""How often a request waits for the database, counted on the wire: behind a network, that is what it costs."""
+"""How often a request waits for the database, counted on the wire, because over a network each wait costs most."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,7 +16,7 @@ from tests.support.types import Headers, SignIn
 APPEND = {"message": "Hello", "conversation_id": 1}
 NEW, STORED = {"Idempotency-Key": "new"}, {"Idempotency-Key": "stored"}
 
-# Method, path, body and headers; then the status, and the round trips, of which the first finds the user.
+# Method, path, body and headers; then the status and the number of round trips. The first round trip finds the user.
 REQUESTS: dict[str, tuple[str, str, dict[str, Any] | None, Headers, int, int]] = {
     "liveness": ("GET", "/health", None, {}, 200, 0),
     "list": ("GET", "/api/conversations", None, {}, 200, 2),
@@ -53,7 +53,7 @@ async def app(database: asyncpg.Connection, proxy: Proxy) -> AsyncIterator[FastA
 
 @pytest.fixture
 async def ada(client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection) -> Headers:
-    """A user with two conversations, the first having a turn with a key."""
+    """A user with two conversations; the first has a turn with a key."""
     await database.execute("ALTER TABLE conversations ALTER id RESTART")
     headers = await sign_in("ada")
     for body, key in (({"message": "one"}, {}), ({"message": "two"}, {}), (APPEND, STORED)):

@@ -1,4 +1,4 @@
-"""A trusted service, such as an agent, acts for a user and writes what users cannot."""
+"""A trusted service, for example an agent, acts for a user and may write what users cannot."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rubbish, sent byte for byte to a running service: it is refused in JSON, repeated nowhere, and troubles nobody."""
+"""A running service refuses malformed bytes in JSON, repeats none of them, and logs no error."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def send(service: Service) -> Send:
-    """Send bytes, which must do no harm: no 5xx, no trouble in the log, and nothing of them repeated."""
+    """Send bytes that must do no harm: no 5xx, no error in the log, and no copy of them anywhere."""
 
     def send(data: bytes) -> Answer:
         known = service.log.stat().st_size
@@ -69,7 +69,7 @@ async def token(sign_in: SignIn) -> bytes:
 
 
 def read(answer: Answer) -> tuple[int, Any]:
-    """The status and the body of an answer, which is JSON and can be found in the log, whoever made it."""
+    """The status and the body of a response, which must be JSON and have the id of its log line."""
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["X-Request-ID"]
     return answer.status, json.loads(answer.body)
@@ -188,7 +188,7 @@ SERVICE_HEADERS = {
     "an empty user": (b"X-Service-Auth: " + SERVICE_TOKEN.encode(), b"X-User-ID: "),
 }
 
-# What never reaches the app: the server answers these itself, in plain text.
+# These never reach the app, because uvicorn itself refuses them, in plain text.
 NOT_HTTP = {
     "a control byte": b"GET /health HTTP/1.1\r\nHost: service.test\r\nX-Word: \x01never-to-be-repeated\r\n\r\n",
     "a NUL": b"GET /health HTTP/1.1\r\nHost: service.test\r\nX-Word: \0never-to-be-repeated\r\n\r\n",

@@ -1,4 +1,4 @@
-"""What the log of a running service says, and what it must not: one line for each request, and nobody's secrets."""
+"""The log of a running service has one line for each request, and holds no secrets."""
 
 import base64
 import json
@@ -20,14 +20,14 @@ LINE = re.compile(
 
 
 def stop(service: Service) -> str:
-    """Everything that the service has logged in its life."""
+    """Stop the service, and return everything that it has logged."""
     service.process.terminate()
     service.process.wait(timeout=30)
     return service.log.read_text()
 
 
 def own_lines(log: str) -> list[tuple[str, str, str]]:
-    """Level, request id and text of the service's own lines, the time it took as a question mark."""
+    """Level, request id and text of the service's own lines; a question mark replaces the duration."""
     found = (LINE.fullmatch(line) for line in log.splitlines())
     return [(line["level"], line["id"], re.sub(r"\d+\.\d ms", "? ms", line["text"])) for line in found if line]
 
@@ -61,7 +61,7 @@ def test_a_request_is_one_line_with_its_template_and_its_id(start_service: Start
         ("INFO", ids[5], "GET (no route) 404 ? ms user"),
     ]
     assert len(set(ids)) == 6
-    assert "HTTP/1.1" not in log  # uvicorn's own line would say it all again.
+    assert "HTTP/1.1" not in log  # uvicorn's own line would repeat all of it.
 
 
 def test_what_operators_and_developers_fetch_leaves_no_line(start_service: StartService) -> None:

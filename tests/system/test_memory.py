@@ -1,4 +1,4 @@
-"""However long a conversation is, reading it takes little memory."""
+"""Reading a conversation takes little memory, even when it is very long."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""More clients at once than the pool has connections: each is answered, and afterwards everything is as before."""
+"""More clients than the pool has connections: each gets a response, and afterwards everything is as before."""
 
 import asyncio
 from collections import Counter
@@ -52,7 +52,7 @@ async def test_500_clients_at_once_are_served_or_told_to_come_back(
 
     statuses = Counter(answer.status for answer in answers)
     assert statuses[200] + statuses[503] == CLIENTS
-    assert statuses[200] >= 30  # Twice what the pool can hold, on however busy a machine.
+    assert statuses[200] >= 30  # Even a busy machine serves twice as many as the pool has connections.
     assert all("Retry-After" in answer.headers for answer in answers if answer.status == 503)
     assert growth < 100 * MIB
 

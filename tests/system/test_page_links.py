@@ -1,4 +1,4 @@
-"""`Link` is the URL of the next page as the client sees it, and can be followed as it is."""
+"""`Link` is the URL of the next page from the client's side, and can be followed unchanged."""
 
 import asyncpg
 import httpx
@@ -34,7 +34,7 @@ async def test_the_link_keeps_the_other_parameters_of_the_query(
 
 
 class ReverseProxy(httpx.AsyncBaseTransport):
-    """Ends TLS, takes a prefix off the path, and passes everything on to the service, as ingresses do."""
+    """Ends TLS, removes a prefix from the path, and forwards to the service, like an ingress."""
 
     def __init__(self, service_url: str, prefix: bytes) -> None:
         self._service = httpx.AsyncHTTPTransport()
@@ -53,7 +53,7 @@ class ReverseProxy(httpx.AsyncBaseTransport):
 
 
 async def walk_through_proxy(service_url: str, url: str, headers: Headers) -> list[str]:
-    """The URLs of all pages as a client behind a proxy meets them."""
+    """The URLs of all pages that a client follows through a proxy."""
     urls = [url]
     proxy = ReverseProxy(service_url, httpx.URL(url).raw_path.partition(b"/api/")[0])
     async with httpx.AsyncClient(transport=proxy) as client:

@@ -1,4 +1,4 @@
-"""The service through PgBouncer in transaction mode, and what it does differently from a direct connection."""
+"""The service behind PgBouncer in transaction mode, and how that differs from a direct connection."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ from tests.support.database import FAST, USER_SESSIONS, alembic, migrate, run_sq
 from tests.support.middlemen import run_pgbouncer
 from tests.support.types import Headers, NewDatabase, SignIn, StartService
 
-# What a server that logs everything says of each protocol message; the lines of a long statement begin with a tab.
+# The line of each protocol message in the log of a server; the further lines of a long statement begin with a tab.
 HEARD = re.compile(r"^ai-agent (\d+) LOG:  duration: \S+ ms  (\w+)(.*\n(?:\t.*\n)*)", re.MULTILINE)
 
 
@@ -34,7 +34,7 @@ def pooled_url(database_url: str, tmp_path: Path) -> Iterator[str]:
 
 
 async def use(url: str, headers: Headers) -> Counter[int]:
-    """Open two conversations, go on with each, list them and read them; count the answers by status."""
+    """Open two conversations, continue, list and read each; count the responses by status."""
     statuses: Counter[int] = Counter()
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
         for _ in range(2):
@@ -103,7 +103,7 @@ async def listener(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Li
 
 
 async def hear(listener: Listener, url: str, **settings: int) -> list[list[tuple[str, str]]]:
-    """Serve with the database at this URL, and return what each of the server's processes heard meanwhile."""
+    """Serve with the database at this URL, and return the messages that each server process got meanwhile."""
     before = listener.log.stat().st_size
     app_settings = make_settings(database_url=url, **settings)
     async with running(app_settings) as app, client_of(app, headers=listener.user) as client:

@@ -1,4 +1,4 @@
-"""Clients that send or read one byte a second hold no connection of the database, and stop nobody."""
+"""Clients that send or read one byte a second hold no connection, and block nobody else."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""How the service starts under a server, and what an operator reads when it cannot."""
+"""The service starts under uvicorn, or ends with one sentence for the operator."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`ai-agent` as a person starts it: a real process in an empty folder, with the PostgreSQL that it brings up."""
+"""`ai-agent` started by hand: a real process in an empty folder, with the PostgreSQL that it starts."""
 
 import os
 import re
@@ -50,7 +50,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "not within 30 seconds"
-        time.sleep(0.02)  # The processor is needed by what is waited for.
+        time.sleep(0.02)  # Asking without a pause would take the processor from the start.
 
 
 def page(folder: Path) -> str:
@@ -65,7 +65,7 @@ def api(folder: Path) -> httpx.Client:
 
 
 def fail(folder: Path, *arguments: str, **environment: str) -> str:
-    """Run `ai-agent` to its end, which must be an error, and return what it said."""
+    """Run `ai-agent` until it fails, and return its message."""
     command = [*AI_AGENT, *arguments]
     ended = subprocess.run(
         command, check=False, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=30
