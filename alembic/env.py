@@ -13,7 +13,7 @@ from sqlmodel import SQLModel
 
 from ai_agent.config import load_settings
 from ai_agent.database import models  # noqa: F401  # Importing it fills the metadata.
-from ai_agent.database.connection import UNPREPARED
+from ai_agent.database.pool import UNPREPARED
 from ai_agent.database.url import connect_arguments
 from ai_agent.errors import ConfigurationError
 

@@ -36,8 +36,9 @@ SEED = """
     FROM (VALUES ('small', 100), ('large', 20000)) AS amount (id, conversations),
          generate_series(1, conversations) AS n;
 
-    INSERT INTO messages (conversation_id, role, content, created_at)
-    SELECT id, (ARRAY['user', 'assistant'])[1 + n % 2], repeat('All is well. ', 10), now() + n * interval '1 us'
+    INSERT INTO messages (conversation_id, user_id, role, content, created_at)
+    SELECT id, user_id, (ARRAY['user', 'assistant'])[1 + n % 2], repeat('All is well. ', 10),
+        now() + n * interval '1 us'
     FROM (SELECT user_id, max(id) AS id FROM conversations GROUP BY user_id) AS last,
          generate_series(1, CASE user_id WHEN 'small' THEN 100 ELSE 10000 END) AS n;
 

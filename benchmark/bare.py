@@ -4,60 +4,43 @@ No validation, no errors, no logging, no CORS, no deadline: what the service spe
 """
 
 import os
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy import TextClause
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ai_agent.services.conversations import LIST_STATEMENT, MAX_PAGE_BYTES, READ_STATEMENT
-from ai_agent.services.cursors import START as START_OF_LIST
-from ai_agent.services.turns import store_statement
+from ai_agent.database.statements import Statement
+from ai_agent.services.conversations import LIST, MAX_PAGE_BYTES, READ
+from ai_agent.services.cursors import START
+from ai_agent.services.turns import STORE_TURN
 
 USER_OF_TOKEN = """
     SELECT "userId"::text FROM user_sessions WHERE token = $1 AND "expiresAt" > now()
 """
 
 
-def numbered(statement: TextClause) -> tuple[str, list[str]]:
-    """The statement with asyncpg's numbered parameters, and their names in that order."""
-    names: list[str] = []
-
-    def number(match: re.Match[str]) -> str:
-        if match[1] not in names:
-            names.append(match[1])
-        return f"${names.index(match[1]) + 1}"
-
-    return re.sub(r"(?<![:\w]):(\w+)(?!:)", number, statement.text), names
-
-
-START = numbered(store_statement(new=True, keyed=False, show_messages=False))
-APPEND = numbered(store_statement(new=False, keyed=False, show_messages=False))
-LIST = numbered(LIST_STATEMENT)
-HISTORY = numbered(READ_STATEMENT)
-
-
 async def chat(request: Request) -> Response:
     body = orjson.loads(await request.body())
-    question, answer = body["message"], f"Echo: {body['message']}"
-    statement, names = START if body.get("conversation_id") is None else APPEND
+    question, reply = body["message"], f"Echo: {body['message']}"
     turn: dict[str, Any] = {
         "conversation_id": body.get("conversation_id"),
-        "lines": orjson.dumps(
-            [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        "title": None,
+        "messages": orjson.dumps(
+            [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
         ).decode(),
+        "key": None,
+        "fingerprint": None,
     }
     async with signed_in(request) as (connection, turn["user_id"]):
-        conversation_id = await connection.fetchval(statement, *(turn[name] for name in names))
+        row = await connection.fetchrow(STORE_TURN.sql, *(turn[name] for name in STORE_TURN.parameters))
     return Response(
-        orjson.dumps({"conversation_id": conversation_id, "user_message": question, "assistant_message": answer}),
+        orjson.dumps({"conversation_id": row["stored_in"], "user_message": question, "assistant_message": reply}),
         media_type="application/json",
     )
 
@@ -68,14 +51,13 @@ async def list_conversations(request: Request) -> Response:
 
 async def get_conversation(request: Request) -> Response:
     id_, limit = int(request.path_params["id"]), int(request.query_params["limit"])
-    return await read(request, HISTORY, {"conversation_id": id_, "limit": limit, "max_bytes": MAX_PAGE_BYTES})
+    return await read(request, READ, {"conversation_id": id_, "limit": limit, "max_bytes": MAX_PAGE_BYTES})
 
 
-async def read(request: Request, statement: tuple[str, list[str]], values: dict[str, Any]) -> Response:
-    sql, names = statement
-    values |= START_OF_LIST._asdict()
+async def read(request: Request, statement: Statement[Any], values: dict[str, Any]) -> Response:
+    values |= START._asdict()
     async with signed_in(request) as (connection, values["user_id"]):
-        row = await connection.fetchrow(sql, *(values[name] for name in names))
+        row = await connection.fetchrow(statement.sql, *(values[name] for name in statement.parameters))
     return Response(row["body"], media_type="application/json")
 
 

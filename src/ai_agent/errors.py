@@ -1,4 +1,4 @@
-"""What can go wrong, each with the HTTP answer it becomes; `main` turns them into responses."""
+"""What can go wrong, each with the HTTP response it becomes; `api.errors` turns them into responses."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -9,7 +9,7 @@ class ConfigurationError(ValueError):
 
 
 class ApiError(Exception):
-    """The base of every error that is an answer: `{"detail": detail}` with its status and headers."""
+    """The base of every error that has a response: `{"detail": detail}` with its status and headers."""
 
     status_code: ClassVar[int]
     detail: ClassVar[str]
@@ -35,6 +35,32 @@ class ConversationNotFound(ApiError):
     detail = "Conversation not found."
 
 
+class BodyTooSlow(ApiError):
+    status_code = 408
+    detail = "The request body arrives too slowly."
+    headers = {"Connection": "close"}
+
+
+class BodyTooLarge(ApiError):
+    status_code = 413
+    detail = "The request body is larger than 1 MiB."
+
+
+class IdempotencyKeyReused(ApiError):
+    status_code = 422
+    detail = "This Idempotency-Key was sent before with another body: use a new key for a new message."
+
+
+class IdempotencyKeyRepeated(ApiError):
+    status_code = 422
+    detail = "The request has more than one Idempotency-Key: send one."
+
+
+class InvalidCursor(ApiError):
+    status_code = 422
+    detail = "The cursor does not belong to this list; start again without one."
+
+
 class ClientGone(ApiError):
     """The client closed its connection while it waited. Only the log and the metrics show this, as nginx's 499."""
 
@@ -58,13 +84,3 @@ class NotMigrated(ApiError):
     detail = "The database is not at the migration that this release needs: run 'alembic upgrade head'."
     headers = {"Retry-After": "2"}
     cause = "not_migrated"
-
-
-class IdempotencyKeyReused(ApiError):
-    status_code = 422
-    detail = "This Idempotency-Key was sent before with another body: use a new key for a new message."
-
-
-class InvalidCursor(ApiError):
-    status_code = 422
-    detail = "The cursor does not belong to this list; start again without one."

@@ -3,6 +3,7 @@
 import logging
 import traceback
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Literal
 
 import asyncpg
@@ -10,7 +11,16 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 from uvicorn.logging import DefaultFormatter
 
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+@dataclass(slots=True)
+class RequestContext:
+    """What the log says of the request that is being served."""
+
+    id: str
+    actor: Literal["user", "service"] = "user"
+
+
+current: ContextVar[RequestContext] = ContextVar("current")
 
 FORMATS: dict[str, logging.Formatter] = {
     "text": logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"),
@@ -40,11 +50,12 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
 
 
 def add_request_id(record: logging.LogRecord) -> bool:
-    record.request_id = request_id.get()
+    request = current.get(None)
+    record.request_id = "-" if request is None else request.id
     return True
 
 
-def describe(error: BaseException) -> str:
+def outline(error: BaseException) -> str:
     """The traceback of an error with its causes, the first one first, but with few of their texts.
 
     Texts quote what people sent: pydantic's the input, asyncpg's the parameters, PostgreSQL's DETAIL the row.

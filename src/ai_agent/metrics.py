@@ -14,15 +14,17 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         requests = Histogram(
             "http_request_duration_seconds",
-            "Time from the head of a request to the end of its answer.",
+            "Time from the head of a request to the end of its response.",
             ["method", "route", "status"],
             registry=self.registry,
         )
         # Finding the series of three labels costs more than counting in it.
         self.requests = cache(requests.labels)
-        self.in_progress = Gauge("http_requests_in_progress", "Requests being answered.", registry=self.registry)
+        self.in_progress = 0
+        in_progress = Gauge("http_requests_in_progress", "Requests that are being served.", registry=self.registry)
+        in_progress.set_function(lambda: self.in_progress)
         self.unavailable = Counter(
-            "database_unavailable", "Requests answered 503, by cause.", ["cause"], registry=self.registry
+            "database_unavailable", "Responses with status 503, by cause.", ["cause"], registry=self.registry
         )
         pool = engine.pool
         assert isinstance(pool, QueuePool)

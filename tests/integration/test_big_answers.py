@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from ai_agent.services.conversations import MAX_PAGE_BYTES, READ_STATEMENT
+from ai_agent.services.conversations import MAX_PAGE_BYTES, READ
 from ai_agent.services.cursors import START
 from tests.support.pages import TEXTS, add_texts
 from tests.support.types import SignIn
@@ -83,9 +83,9 @@ async def test_texts_beyond_the_page_are_not_read_from_the_disk(database: asyncp
     id_ = await add_texts(database, messages=300, text="", length=0)
     await database.execute("UPDATE messages SET content = $1 || id", secrets.token_hex(50_000))
     values = {"user_id": "ada", "conversation_id": id_, "limit": 1000, "max_bytes": MAX_PAGE_BYTES, **START._asdict()}
-    statement = READ_STATEMENT.bindparams(**values).compile(compile_kwargs={"literal_binds": True})
+    arguments = [values[name] for name in READ.parameters]
 
-    [explained] = json.loads(await database.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"))
+    [explained] = json.loads(await database.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {READ.sql}", *arguments))
 
     blocks = explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
     # With the rows and their indexes it is about six times the page; all the texts would be 29 times.

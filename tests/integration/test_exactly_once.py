@@ -7,9 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.app import client_of, make_settings, running
 from tests.support.database import until_waiting_for_locks
-from tests.support.proxy import run_proxy
 from tests.support.types import Headers, SignIn
 
 COUNTS = "SELECT (SELECT count(*) FROM conversations), (SELECT count(*) FROM messages)"
@@ -125,20 +123,6 @@ async def test_a_key_finds_its_turn_though_their_times_were_changed(
     assert second.headers["Idempotency-Replayed"] == "true"
 
 
-@pytest.mark.parametrize("message_id", ["NULL", "(SELECT min(id) FROM messages)"], ids=["none", "an older turn"])
-async def test_a_key_of_the_release_before_finds_its_turn(
-    message_id: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
-) -> None:
-    headers = await sign_in()
-    id_ = (await send(client, headers, "opening", message="Other")).json()["conversation_id"]
-    first = await send(client, headers, "key", conversation_id=id_)
-    await database.execute(f"UPDATE idempotency_keys SET message_id = {message_id}")
-
-    second = await send(client, headers, "key", conversation_id=id_)
-
-    assert (second.status_code, second.content) == (200, first.content)
-
-
 @pytest.mark.parametrize("append", [False, True], ids=["new conversation", "existing conversation"])
 async def test_twenty_identical_requests_at_once_store_one_turn(
     append: bool, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
@@ -168,47 +152,62 @@ async def test_one_key_for_two_conversations_at_once_is_stored_in_one_of_them(
     assert await counts(database) == (2, 6)
 
 
-async def test_deleting_the_conversation_removes_its_keys(
+@pytest.mark.parametrize("append", [False, True], ids=["new conversation", "existing conversation"])
+async def test_a_retry_of_a_turn_that_was_deleted_is_a_404_and_does_not_bring_it_back(
+    append: bool, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    opened = (await send(client, headers, "opening")).json()["conversation_id"]
+    body = {"conversation_id": opened} if append else {}
+    id_ = (await send(client, headers, "key", **body)).json()["conversation_id"]
+    await client.delete(f"/api/conversations/{id_}", headers=headers)
+    left = await counts(database)
+
+    retries = [await send(client, headers, "key", **body), await send(client, headers, "key", message="Other")]
+
+    assert [retry.status_code for retry in retries] == [404, 422]
+    assert retries[0].json() == {"detail": "Conversation not found."}
+    assert await counts(database) == left
+
+
+async def test_a_replay_whose_messages_somebody_has_deleted_is_a_404(
     client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
     headers = await sign_in()
-    first = (await send(client, headers, "key")).json()["conversation_id"]
+    await send(client, headers, "key")
+    await database.execute("DELETE FROM messages")
 
-    await client.delete(f"/api/conversations/{first}", headers=headers)
+    retry = await send(client, headers, "key")
 
-    assert await database.fetchval("SELECT count(*) FROM idempotency_keys") == 0
-    again = await send(client, headers, "key")
-    assert again.json()["conversation_id"] > first
+    assert (retry.status_code, retry.json()) == (404, {"detail": "Conversation not found."})
+    assert await counts(database) == (1, 0)
 
 
-@pytest.mark.parametrize("append", [False, True], ids=["a new conversation", "another conversation"])
-async def test_a_key_that_a_deletion_frees_while_a_request_waits_for_it_serves_that_request(
-    append: bool, database_url: str, sign_in: SignIn, database: asyncpg.Connection
+@pytest.mark.parametrize("append", [False, True], ids=["new conversation", "existing conversation"])
+@pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
+async def test_a_request_waits_for_another_that_is_claiming_its_key(
+    ends: str, append: bool, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
     headers = await sign_in()
-    async with (
-        run_proxy(database_url) as proxy,
-        running(make_settings(database_url=proxy.url)) as app,
-        client_of(app) as client,
-    ):
-        first = (await send(client, headers, "key")).json()["conversation_id"]
-        other = (await send(client, headers, "opening")).json()["conversation_id"]
-        body = {"conversation_id": other} if append else {}
-        await send(client, headers, "key", **body)
-        # The request finds its key taken, and before it can see by whom, that conversation and the key are gone.
-        async with database.transaction():
-            await database.execute("SELECT FROM idempotency_keys WHERE key = 'key' FOR UPDATE")
-            request = asyncio.create_task(send(client, headers, "key", **body))
-            await until_waiting_for_locks(database)
-            proxy.delay(1)
-        await database.execute("DELETE FROM conversations WHERE id = $1", first)
-        await proxy.forward()
-        answer = await request
+    opened = (await send(client, headers, "opening")).json()["conversation_id"]
+    body = {"conversation_id": opened} if append else {}
+    await database.execute("BEGIN")
+    await database.execute(
+        "INSERT INTO idempotency_keys (user_id, key, fingerprint, conversation_id, created_at)"
+        " VALUES ('ada', 'key', 'of another request', $1, now())",
+        opened,
+    )
 
-    assert answer.status_code == 200
-    assert "Idempotency-Replayed" not in answer.headers
-    assert (answer.json()["conversation_id"] == other) is append
-    assert await counts(database) == ((1, 4) if append else (2, 4))
+    request = asyncio.create_task(send(client, headers, "key", **body))
+    await until_waiting_for_locks(database)
+    await database.execute(ends)
+
+    if ends == "COMMIT":
+        assert (await request).status_code == 422
+        assert await counts(database) == (1, 2)
+    else:
+        assert (await request).status_code == 200
+        assert await counts(database) == ((1, 4) if append else (2, 4))
 
 
 async def test_a_key_is_free_again_after_24_hours(
@@ -226,18 +225,37 @@ async def test_a_key_is_free_again_after_24_hours(
     assert await database.fetchval("SELECT count(*) FROM idempotency_keys") == 1
 
 
-async def test_old_keys_go_away_while_others_are_used(
+async def test_a_users_old_keys_go_away_while_new_ones_are_used(
     client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
     ada, bob = await sign_in("ada"), await sign_in("bob")
     for n in range(12):
         await send(client, ada, f"old-{n}")
+    await send(client, bob, "bobs")
     await database.execute("UPDATE idempotency_keys SET created_at = created_at - interval '25 hours'")
 
     for n in range(2):
-        await send(client, bob, f"new-{n}")
+        await send(client, ada, f"new-{n}")
 
-    assert await database.fetchval("SELECT array_agg(key ORDER BY key) FROM idempotency_keys") == ["new-0", "new-1"]
+    left = "SELECT array_agg(key ORDER BY key) FROM idempotency_keys"
+    assert await database.fetchval(left) == ["bobs", "new-0", "new-1"]
+
+
+async def test_a_key_is_as_old_as_it_is_though_its_conversation_is_of_the_future(
+    client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    id_ = (await send(client, headers, "opening")).json()["conversation_id"]
+    await database.execute("UPDATE conversations SET updated_at = '2099-01-01Z'")
+    first = await send(client, headers, "key", conversation_id=id_)
+
+    replay = await send(client, headers, "key", conversation_id=id_)
+    await database.execute("UPDATE idempotency_keys SET created_at = created_at - interval '24 hours'")
+    another = await send(client, headers, "key", message="Another day", conversation_id=id_)
+
+    assert (replay.content, replay.headers["Idempotency-Replayed"]) == (first.content, "true")
+    assert (another.status_code, another.json()["user_message"]) == (200, "Another day")
+    assert "Idempotency-Replayed" not in another.headers
 
 
 @pytest.mark.parametrize("key", BAD_KEYS.values(), ids=BAD_KEYS.keys())

@@ -73,7 +73,8 @@ async def call(
 
 async def rows_of_ada(database: asyncpg.Connection) -> list[asyncpg.Record]:
     return await database.fetch(
-        "SELECT * FROM conversations JOIN messages ON conversation_id = conversations.id WHERE user_id = 'ada'"
+        "SELECT * FROM conversations JOIN messages ON conversation_id = conversations.id"
+        " WHERE conversations.user_id = 'ada'"
     )
 
 

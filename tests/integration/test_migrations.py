@@ -31,7 +31,7 @@ async def test_conversations_have_the_published_columns_and_indexes(database: as
         ("created_at", "timestamp with time zone", None, "NO", "NO"),
         ("updated_at", "timestamp with time zone", None, "NO", "NO"),
     ]
-    assert indexes == ["btree (created_at)", "btree (id)", "btree (user_id, updated_at, id)"]
+    assert indexes == ["btree (created_at)", "btree (id, user_id)", "btree (user_id, updated_at, id)"]
 
 
 async def test_messages_have_the_published_columns_and_constraints(database: asyncpg.Connection) -> None:
@@ -45,13 +45,15 @@ async def test_messages_have_the_published_columns_and_constraints(database: asy
         ("content", "text", None, "NO", "NO"),
         ("metadata", "jsonb", None, "YES", "NO"),
         ("created_at", "timestamp with time zone", None, "NO", "NO"),
+        ("user_id", "text", None, "NO", "NO"),
     ]
-    assert indexes == ["btree (conversation_id, created_at, id)", "btree (id)"]
-    assert "FOREIGN KEY (conversation_id) REFERENCES conversations(id) ON DELETE CASCADE" in constraints
+    assert indexes == ["btree (conversation_id, user_id, created_at, id)"]
+    reference = "FOREIGN KEY (conversation_id, user_id) REFERENCES conversations(id, user_id) ON DELETE CASCADE"
+    assert reference in constraints
     assert any("'user'" in check and "'assistant'" in check and "'tool'" in check for check in constraints)
 
 
-async def test_idempotency_keys_are_the_users_own_and_go_with_the_conversation(database: asyncpg.Connection) -> None:
+async def test_idempotency_keys_are_the_users_own_and_outlive_the_conversation(database: asyncpg.Connection) -> None:
     columns, indexes = await describe(database, "idempotency_keys")
     constraints = [row[0] for row in await database.fetch(CHECKS, "idempotency_keys")]
 
@@ -61,10 +63,11 @@ async def test_idempotency_keys_are_the_users_own_and_go_with_the_conversation(d
         ("fingerprint", "bytea", None, "NO", "NO"),
         ("conversation_id", "bigint", None, "NO", "NO"),
         ("created_at", "timestamp with time zone", None, "NO", "NO"),
-        ("message_id", "bigint", None, "YES", "NO"),
+        ("first_message_id", "bigint", None, "YES", "NO"),
+        ("last_message_id", "bigint", None, "YES", "NO"),
     ]
-    assert indexes == ["btree (conversation_id)", "btree (created_at)", "btree (user_id, key)"]
-    assert constraints == ["FOREIGN KEY (conversation_id) REFERENCES conversations(id) ON DELETE CASCADE"]
+    assert indexes == ["btree (user_id, created_at)", "btree (user_id, key)"]
+    assert constraints == []
 
 
 async def test_better_auths_tables_survive_every_migration_and_are_invisible_to_autogenerate(
@@ -101,13 +104,63 @@ async def test_whoever_may_store_messages_may_still_do_so_after_an_upgrade(new_d
     role = f'App "{secrets.token_hex(4)}"'
     quoted = '"' + role.replace('"', '""') + '"'
     await connection.execute(f"CREATE ROLE {quoted}; GRANT INSERT ON messages TO {quoted}")
+    await connection.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
 
     ended = alembic(url, "upgrade", "head")
 
-    may = await connection.fetchval("SELECT has_sequence_privilege($1, 'messages_id_seq', 'USAGE')", role)
+    may = await connection.fetchval(
+        "SELECT has_sequence_privilege($1, 'messages_id_seq', 'USAGE')"
+        " AND has_function_privilege($1, 'store_turn_1(text, bigint, text, json, text, bytea)', 'EXECUTE')",
+        role,
+    )
     await connection.execute(f"DROP OWNED BY {quoted}; DROP ROLE {quoted}")
     await connection.close()
     assert (ended.returncode, may) == (0, True)
+
+
+OF_0004 = """
+    INSERT INTO conversations (id, user_id, title) VALUES (7, 'ada', 'Old'), (8, 'bob', 'Other');
+    INSERT INTO messages (id, conversation_id, role, content, metadata, created_at)
+    SELECT id, 7 + id / 15, CASE WHEN id % 2 = 1 THEN 'user' ELSE 'assistant' END, 'text ' || id, '{"n": 1}',
+        timestamptz '2026-11-22Z' + (id + 1) / 2 * interval '1 second'
+    FROM generate_series(11, 16) AS id;
+    INSERT INTO idempotency_keys (user_id, key, fingerprint, conversation_id, message_id, created_at)
+    VALUES
+        ('ada', 'by its time', 'a', 7, NULL, '2026-11-22 00:00:06Z'),
+        ('ada', 'by its message', 'b', 7, 13, '2026-11-20Z'),
+        ('bob', 'of a message of an older turn', 'c', 8, 11, '2026-11-22 00:00:08Z'),
+        ('bob', 'of messages that are gone', 'd', 8, 1, '2026-11-20Z');
+"""
+STORED = "SELECT * FROM {} ORDER BY 1, 2"
+
+
+async def test_an_upgrade_and_a_downgrade_keep_every_conversation_message_and_key(new_database: NewDatabase) -> None:
+    url = await new_database()
+    alembic(url, "upgrade", "0004")
+    connection = await asyncpg.connect(url)
+    await connection.execute(OF_0004)
+    tables = ("conversations", "messages")
+    before = {table: await connection.fetch(STORED.format(table)) for table in tables}
+
+    upgraded = alembic(url, "upgrade", "head")
+
+    owners = {row["user_id"]: row["ids"] for row in await connection.fetch(OWNERS)}
+    keys = [tuple(row) for row in await connection.fetch(KEYS)]
+    downgraded = alembic(url, "downgrade", "0004")
+    after = {table: await connection.fetch(STORED.format(table)) for table in tables}
+    await connection.close()
+    assert (upgraded.returncode, downgraded.returncode) == (0, 0)
+    assert owners == {"ada": [11, 12, 13, 14], "bob": [15, 16]}
+    assert keys == [
+        ("by its message", 7, 13, 14),
+        ("by its time", 7, 11, 12),
+        ("of a message of an older turn", 8, 15, 16),
+    ]
+    assert after == before
+
+
+OWNERS = "SELECT user_id, array_agg(id ORDER BY id) AS ids FROM messages GROUP BY user_id"
+KEYS = "SELECT key, conversation_id, first_message_id, last_message_id FROM idempotency_keys ORDER BY key"
 
 
 def test_readiness_asks_for_the_newest_migration() -> None:

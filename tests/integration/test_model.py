@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -66,6 +67,7 @@ class Model(RuleBasedStateMachine):
         self.clients = clients
         self.conversations: dict[str, dict[int, Conversation]] = {user: {} for user in USERS}
         self.stored: dict[tuple[str, str], Stored] = {}
+        self.name = uuid4().hex  # Keys outlive what the sequence before has stored.
         for client in clients.values():
             for conversation in client.get("/api/conversations").json():
                 client.delete(f"/api/conversations/{conversation['id']}")
@@ -123,7 +125,7 @@ class Model(RuleBasedStateMachine):
 
         if (known := self.stored.get((user, key))) is not None:
             expected = known.answer if known.body == body else KEY_REUSED
-            assert (answer(response), replayed(response)) == (expected, known.body == body)
+            assert (answer(response), replayed(response)) == (expected, expected[0] == 200)
             return multiple()
         if id_ is not None and id_ not in self.conversations[user]:
             assert (answer(response), replayed(response)) == (NOT_FOUND, False)
@@ -143,10 +145,10 @@ class Model(RuleBasedStateMachine):
 
         response = self._send_with_key(user, key, stored.body)
 
-        assert (answer(response), replayed(response)) == (stored.answer, True)
+        assert (answer(response), replayed(response)) == (stored.answer, stored.answer[0] == 200)
 
     def _send_with_key(self, user: str, key: str, body: JSON) -> httpx.Response:
-        return self.clients[user].post("/api/chat", json=body, headers={"Idempotency-Key": key})
+        return self.clients[user].post("/api/chat", json=body, headers={"Idempotency-Key": f"{key}-{self.name}"})
 
     @rule(user=users, limit=limits)
     def list_conversations(self, user: str, limit: int) -> None:
@@ -189,7 +191,9 @@ class Model(RuleBasedStateMachine):
             assert answer(response) == NOT_FOUND
             return
         assert (response.status_code, response.content) == (204, b"")
-        self.stored = {key: stored for key, stored in self.stored.items() if stored.id != id_}
+        for key, stored in self.stored.items():
+            if stored.id == id_:
+                self.stored[key] = stored._replace(answer=NOT_FOUND)
 
     def teardown(self) -> None:
         """At the end of any sequence, everything is there."""

@@ -45,7 +45,7 @@ async def test_a_role_with_the_privileges_of_the_readme_serves_every_kind_of_req
             await client.get("/api/conversations"),
             await client.get(path),
             await client.patch(path, json={"title": "Holiday plans"}),
-            await client.post("/api/conversations", json={}, headers=for_ada),
+            await client.post("/api/conversations", json={}, headers=for_ada | {"Idempotency-Key": "opening"}),
             await client.post(f"{path}/messages", json=[{"role": "tool", "content": "09:30"}], headers=for_ada),
             await client.delete(path),
         ]

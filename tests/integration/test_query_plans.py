@@ -38,10 +38,10 @@ SEED = (
     CROSS JOIN LATERAL (SELECT now() - (40000 - n) * interval '13.2 minutes' AS at) AS shared
     """,
     """
-    INSERT INTO messages (conversation_id, role, content, created_at)
-    SELECT CASE WHEN n % 40 = 0 THEN 40000 ELSE 1 + n % 40000 END, 'user', repeat('word ', 20),
-        now() - (400000 - n) * interval '1 minute'
+    INSERT INTO messages (conversation_id, user_id, role, content, created_at)
+    SELECT conversations.id, user_id, 'user', repeat('word ', 20), now() - (400000 - n) * interval '1 minute'
     FROM generate_series(1, 400000) AS n
+    JOIN conversations ON conversations.id = CASE WHEN n % 40 = 0 THEN 40000 ELSE 1 + n % 40000 END
     """,
     """
     INSERT INTO idempotency_keys (user_id, key, fingerprint, conversation_id, created_at)

@@ -29,7 +29,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any] | None, Headers, int, int]] =
     "append to what is not there": ("POST", "/api/chat", {**APPEND, "conversation_id": 3}, {}, 404, 2),
     "begin with a key": ("POST", "/api/chat", {"message": "Hello"}, NEW, 200, 2),
     "append with a key": ("POST", "/api/chat", APPEND, NEW, 200, 2),
-    "replay": ("POST", "/api/chat", APPEND, STORED, 200, 3),
+    "replay": ("POST", "/api/chat", APPEND, STORED, 200, 2),
     "rename": ("PATCH", "/api/conversations/1", {"title": "Holiday plans"}, {}, 200, 2),
     "delete": ("DELETE", "/api/conversations/1", None, {}, 204, 2),
     "an unknown token": ("GET", "/api/conversations", None, {"Authorization": "Bearer unknown"}, 401, 1),

@@ -25,9 +25,9 @@ async def add_conversations(database: asyncpg.Connection, seconds: list[int], us
 async def add_messages(database: asyncpg.Connection, conversation_id: int, seconds: list[int]) -> list[int]:
     """Store a message for each time, and return their ids."""
     rows = await database.fetch(
-        "INSERT INTO messages (conversation_id, role, content, created_at)"
-        " SELECT $1, 'user', '', timestamptz '2026-01-01Z' + second * interval '1 second'"
-        " FROM unnest($2::int[]) AS second RETURNING id",
+        "INSERT INTO messages (conversation_id, user_id, role, content, created_at)"
+        " SELECT $1, user_id, 'user', '', timestamptz '2026-01-01Z' + second * interval '1 second'"
+        " FROM unnest($2::int[]) AS second CROSS JOIN conversations WHERE id = $1 RETURNING id",
         *(conversation_id, seconds),
     )
     return [row["id"] for row in rows]
@@ -37,8 +37,8 @@ async def add_texts(database: asyncpg.Connection, messages: int, text: str, leng
     """Store Ada's conversation, whose messages each hold the text `length` times, and return its id."""
     id_: int = await database.fetchval("INSERT INTO conversations (user_id) VALUES ('ada') RETURNING id")
     await database.execute(
-        "INSERT INTO messages (conversation_id, role, content, created_at)"
-        " SELECT $1, 'user', repeat($3, $4), '2026-11-22'::timestamptz + n * interval '1 second'"
+        "INSERT INTO messages (conversation_id, user_id, role, content, created_at)"
+        " SELECT $1, 'ada', 'user', repeat($3, $4), '2026-11-22'::timestamptz + n * interval '1 second'"
         " FROM generate_series(1, $2) AS n",
         *(id_, messages, text, length),
     )

@@ -254,8 +254,15 @@ def test_what_is_wrong_with_a_body_is_not_said_where_there_is_no_token(body: byt
 
 
 @pytest.mark.parametrize("data", TOO_MUCH.values(), ids=TOO_MUCH.keys())
-def test_a_body_beyond_1_mib_is_a_413(data: bytes, send: Send) -> None:
-    assert read(send(data)) == (413, TOO_LARGE)
+def test_a_body_beyond_1_mib_is_a_413(data: bytes, send: Send, token: bytes) -> None:
+    head, end, body = data.partition(b"\r\n\r\n")
+
+    assert read(send(head + b"\r\n" + token + end + body)) == (413, TOO_LARGE)
+
+
+@pytest.mark.parametrize("data", TOO_MUCH.values(), ids=TOO_MUCH.keys())
+def test_without_a_token_no_body_is_waited_for(data: bytes, send: Send) -> None:
+    assert read(send(data)) == (401, {"detail": ANY})
 
 
 @pytest.mark.parametrize(("id_", "expected"), BODY_IDS.items(), ids=map(bytes.decode, BODY_IDS))
@@ -297,11 +304,18 @@ def test_service_headers_that_cannot_be_such_are_a_401(headers: tuple[bytes, ...
     assert read(send(request(b"GET /api/conversations", token, *headers))) == (401, {"detail": ANY})
 
 
-def test_of_several_authorization_headers_the_first_counts(send: Send, token: bytes) -> None:
-    wrong = b"Authorization: Bearer never-to-be-repeated"
+def test_a_header_of_the_contract_that_is_sent_twice_is_refused(send: Send, token: bytes) -> None:
+    key, body = b"Idempotency-Key: never-to-be-repeated", b'{"message": "Hello"}'
+    served = (b"X-Service-Auth: " + SERVICE_TOKEN.encode(), b"X-User-ID: ada")
 
-    assert read(send(request(b"GET /api/conversations", token, wrong))) == (200, [])
-    assert read(send(request(b"GET /api/conversations", wrong, token))) == (401, {"detail": ANY})
+    assert read(send(request(b"GET /api/conversations", token, token))) == (401, {"detail": ANY})
+    assert read(send(request(b"GET /api/conversations", *served))) == (200, [])
+    for header in served:
+        assert read(send(request(b"GET /api/conversations", *served, header))) == (401, {"detail": ANY})
+    assert read(send(request(b"POST /api/chat", token, JSON, key, key, body=body))) == (
+        422,
+        {"detail": "The request has more than one Idempotency-Key: send one."},
+    )
 
 
 @pytest.mark.parametrize("data", NOT_HTTP.values(), ids=NOT_HTTP.keys())

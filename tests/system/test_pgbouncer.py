@@ -1,6 +1,7 @@
 """The service behind PgBouncer in transaction mode, and how that differs from a direct connection."""
 
 import asyncio
+import json
 import re
 import time
 from collections import Counter, defaultdict
@@ -15,7 +16,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from ai_agent.database.connection import create_engine, open_session
+from ai_agent.database.connection import Connection
+from ai_agent.database.pool import create_engine
+from ai_agent.database.statements import Statement
 from ai_agent.errors import DatabaseUnavailable
 from ai_agent.local_postgres import run_postgres
 from tests.support.app import client_of, make_settings, running
@@ -169,19 +172,22 @@ async def test_a_pooler_that_lost_its_server_keeps_a_new_process_waiting_no_long
             started = time.monotonic()
 
             with pytest.raises(DatabaseUnavailable):
-                async with open_session(engine, 4):
+                async with Connection(engine, 4):
                     pass
 
             assert time.monotonic() - started < 5
             await engine.dispose()
 
 
+SETTINGS = Statement(text("SELECT json_object_agg(name, current_setting(name))::text FROM pg_settings"), str)
+
+
 async def test_the_server_ends_what_a_vanished_process_has_left_behind(database_url: str) -> None:
     engine = create_engine(make_settings(database_url=database_url, database_timeout=2.5))
 
-    async with open_session(engine, 4) as session:
-        rows = await session.execute(text("SELECT name, current_setting(name) FROM pg_settings"))
-        settings: dict[str, str] = dict(rows.all())
+    async with Connection(engine, 4) as connection:
+        shown = await connection.fetch(SETTINGS)
+    settings: dict[str, str] = json.loads(shown or "")
 
     await engine.dispose()
     assert (
@@ -189,6 +195,7 @@ async def test_the_server_ends_what_a_vanished_process_has_left_behind(database_
         >= {
             "statement_timeout": "3500ms",
             "idle_in_transaction_session_timeout": "3500ms",
+            "idle_session_timeout": "5min",
             "tcp_keepalives_idle": "30",
             "tcp_keepalives_interval": "10",
             "tcp_keepalives_count": "3",

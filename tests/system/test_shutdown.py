@@ -137,8 +137,8 @@ async def test_clients_that_do_not_read_their_answers_hold_up_nothing_beyond_the
     service = start_service("--timeout-graceful-shutdown=2")
     await database.execute("INSERT INTO conversations (id, user_id) VALUES (1000000000, 'ada')")
     await database.execute(
-        "INSERT INTO messages (conversation_id, role, content)"
-        " SELECT 1000000000, 'user', repeat('a', 100000) FROM generate_series(1, 40)"
+        "INSERT INTO messages (conversation_id, user_id, role, content)"
+        " SELECT 1000000000, 'ada', 'user', repeat('a', 100000) FROM generate_series(1, 40)"
     )
     authorization = (await sign_in())["Authorization"]
     reader, writer = await connect(service.url, limit=1024)

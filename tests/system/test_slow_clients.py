@@ -75,7 +75,9 @@ async def test_clients_that_read_one_byte_a_second_hold_no_connection_and_stop_n
 ) -> None:
     service, headers = start_service(), await sign_in("ada")
     id_ = await database.fetchval("INSERT INTO conversations (user_id) VALUES ('ada') RETURNING id")
-    insert = "INSERT INTO messages (conversation_id, role, content) SELECT $1, 'user', repeat('a', 100000)"
+    insert = (
+        "INSERT INTO messages (conversation_id, user_id, role, content) SELECT $1, 'ada', 'user', repeat('a', 100000)"
+    )
     await database.execute(f"{insert} FROM generate_series(1, 10)", id_)
     turn, begun = asyncio.Semaphore(10), asyncio.Semaphore(0)
 

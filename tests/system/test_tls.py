@@ -10,7 +10,9 @@ import pytest
 import trustme
 from sqlalchemy import text
 
-from ai_agent.database.connection import create_engine, open_session
+from ai_agent.database.connection import Connection
+from ai_agent.database.pool import create_engine
+from ai_agent.database.statements import Statement
 from ai_agent.errors import DatabaseUnavailable
 from ai_agent.local_postgres import run_postgres
 from tests.support.app import client_of, make_settings, running
@@ -74,14 +76,18 @@ def plain_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+ENCRYPTION = Statement(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"), bool)
+
+
 async def is_encrypted(url: str) -> bool:
     """Whether the service's connection is; DatabaseUnavailable when it gets none."""
     engine = create_engine(make_settings(database_url=url))
     try:
-        async with open_session(engine, 4) as session:
-            encrypted: bool = await session.scalar(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
+        async with Connection(engine, 4) as connection:
+            encrypted = await connection.fetch(ENCRYPTION)
     finally:
         await engine.dispose()
+    assert encrypted is not None
     return encrypted
 
 

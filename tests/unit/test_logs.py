@@ -40,7 +40,7 @@ def describe(refuse: Callable[[], None], *, chained: bool) -> str:
         except Exception as error:
             raise LookupError(PRIVATE) from (error if chained else None)
     except LookupError as error:
-        return logs.describe(error)
+        return logs.outline(error)
     raise AssertionError
 
 

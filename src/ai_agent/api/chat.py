@@ -4,13 +4,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
-from ai_agent.api.deps import BY_SERVICE, CurrentCaller, SessionRoute
-from ai_agent.api.fields import MAX_MESSAGE_LENGTH, VISIBLE, Id, IdempotencyKey, check_text, check_visible
-from ai_agent.api.responses import BAD_BODY, OWNED, REPLAYED, SIGNED_IN, invalid
-from ai_agent.services import turns
+from ai_agent.api.caller import CallerRoute, CurrentCaller
+from ai_agent.api.openapi import BAD_BODY, OWNED, REPLAYED, SIGNED_IN, example_entry, invalid_entry, operation_id
+from ai_agent.api.schemas import MAX_MESSAGE_LENGTH, VISIBLE, Id, IdempotencyKey, check_text, check_visible
+from ai_agent.services import chat
 
-router = APIRouter(route_class=SessionRoute, prefix="/api", tags=["chat"])
+router = APIRouter(
+    route_class=CallerRoute,
+    prefix="/api",
+    tags=["chat"],
+    responses=SIGNED_IN,
+    generate_unique_id_function=operation_id,
+)
 
 
 class ChatRequest(BaseModel):
@@ -33,13 +40,6 @@ class ChatRequest(BaseModel):
     )
 
 
-EXAMPLE = {
-    "conversation_id": 42,
-    "user_message": "Good morning!",
-    "assistant_message": "Echo: Good morning!",
-}
-
-
 class ChatResponse(BaseModel):
     """The turn as it was stored."""
 
@@ -48,32 +48,31 @@ class ChatResponse(BaseModel):
     assistant_message: str
 
 
+EXAMPLE = {"conversation_id": 42, "user_message": "Good morning!", "assistant_message": "Echo: Good morning!"}
+BLANK = invalid_entry("value_error", ["body", "message"], "Value error, must not be blank")
+
+
 @router.post(
     "/chat",
-    operation_id="sendMessage",
     summary="Send a message",
-    openapi_extra=BY_SERVICE,
-    responses={
-        200: {"content": {"application/json": {"example": EXAMPLE}}, "headers": REPLAYED},
-        **SIGNED_IN,
-        **OWNED,
-        **BAD_BODY,
-        **invalid({"type": "value_error", "loc": ["body", "message"], "msg": "Value error, must not be blank"}),
-    },
+    response_model=ChatResponse,
+    responses=example_entry(EXAMPLE, headers=REPLAYED) | OWNED | BAD_BODY | BLANK,
 )
-async def send_message(
-    body: ChatRequest, caller: CurrentCaller, response: Response, idempotency_key: IdempotencyKey = None
-) -> ChatResponse:
-    """Send a message and get the assistant's answer, once both are stored.
+async def send_message(body: ChatRequest, caller: CurrentCaller, idempotency_key: IdempotencyKey = None) -> Response:
+    """Send a message and get the assistant's reply, once both are stored.
 
     Without `conversation_id` a new conversation begins, titled `Chat - YYYY-MM-DD HH:MM` (UTC). With it, the turn is
     appended and the conversation moves to the top of the list. A turn is stored whole or not at all.
 
     **A request with an `Idempotency-Key` is safe to retry** after a lost connection, a timeout or a 503: for 24 hours
-    the same key with the same body gives the first answer again, with the header `Idempotency-Replayed: true`, and
+    the same key with the same body gives the first response again, with the header `Idempotency-Replayed: true`, and
     stores nothing more. The same key with another body is a 422. Keys of different users never meet.
     """
-    turn = await turns.record(caller.session, caller.user_id, body.message, body.conversation_id, idempotency_key)
-    if turn.replayed:
-        response.headers["Idempotency-Replayed"] = "true"
-    return ChatResponse.model_validate(turn, from_attributes=True)
+    reply = await chat.send(caller.connection, caller.user_id, body.message, body.conversation_id, idempotency_key)
+    shown = {
+        "conversation_id": reply.conversation_id,
+        "user_message": body.message,
+        "assistant_message": reply.text,
+    }
+    headers = {"Idempotency-Replayed": "true"} if reply.replayed else None
+    return Response(to_json(shown), media_type="application/json", headers=headers)

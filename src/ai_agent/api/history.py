@@ -1,50 +1,39 @@
 """Reading conversations back, renaming and deleting them: `/api/conversations`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import URL
 
-from ai_agent.api.deps import BY_SERVICE, CurrentCaller, SessionRoute
-from ai_agent.api.fields import ConversationId, Id, Title
-from ai_agent.api.responses import BAD_BODY, OWNED, SIGNED_IN, invalid, shown
-from ai_agent.database.models import Role
+from ai_agent.api.caller import CallerRoute, CurrentCaller
+from ai_agent.api.openapi import BAD_BODY, BAD_ID, LINK, OWNED, SIGNED_IN, example_entry, invalid_entry, operation_id
+from ai_agent.api.schemas import (
+    CONVERSATION,
+    MESSAGES,
+    ConversationDetailResponse,
+    ConversationId,
+    ConversationListResponse,
+    Title,
+)
 from ai_agent.services import conversations, cursors
 from ai_agent.services.conversations import Page
 
-router = APIRouter(route_class=SessionRoute, prefix="/api/conversations", tags=["history"])
+router = APIRouter(
+    route_class=CallerRoute,
+    prefix="/api/conversations",
+    tags=["history"],
+    responses=SIGNED_IN,
+    generate_unique_id_function=operation_id,
+)
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="The most rows in the answer.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="The most rows in the response.")]
 Cursor = Annotated[
     str | None, Query(description="Where to go on; follow the `Link` of the page before rather than making one.")
 ]
 
-
-class ConversationListResponse(BaseModel):
-    """A conversation without its messages."""
-
-    id: Id
-    title: str | None
-    created_at: AwareDatetime
-    updated_at: AwareDatetime = Field(description="When its last message was stored.")
-
-
-class MessageResponse(BaseModel):
-    """A message in the shape of OpenAI's chat messages."""
-
-    id: Id = Field(description="Ascends in the order of the conversation.")
-    role: Role
-    content: str = Field(description="May be empty where `metadata` carries tool calls.")
-    metadata: dict[str, Any] | None
-    created_at: AwareDatetime
-
-
-class ConversationDetailResponse(ConversationListResponse):
-    """A conversation with a page of its messages, the oldest of them first."""
-
-    messages: list[MessageResponse]
+BAD_LIMIT = invalid_entry("less_than_equal", ["query", "limit"], "Input should be less than or equal to 1000")
 
 
 class ConversationUpdateRequest(BaseModel):
@@ -55,59 +44,30 @@ class ConversationUpdateRequest(BaseModel):
     title: Title
 
 
-CONVERSATION = {
-    "id": 42,
-    "title": "Chat - 2026-11-22 09:30",
-    "created_at": "2026-11-22T09:30:12.345678+00:00",
-    "updated_at": "2026-11-22T09:30:12.345678+00:00",
-}
-MESSAGES = [
-    {"id": 83, "role": "user", "content": "Good morning!", "metadata": {}, "created_at": CONVERSATION["created_at"]},
-    {
-        "id": 84,
-        "role": "assistant",
-        "content": "Echo: Good morning!",
-        "metadata": {"model": "echo"},
-        "created_at": CONVERSATION["created_at"],
-    },
-]
-BAD_ID = invalid({"type": "int_parsing", "loc": ["path", "conversation_id"], "msg": "Input should be a valid integer"})
-BAD_LIMIT = invalid(
-    {"type": "less_than_equal", "loc": ["query", "limit"], "msg": "Input should be less than or equal to 1000"}
-)
-
-
-LINK = {"Link": {"description": 'The next page, `<url>; rel="next"`, if there is one.', "schema": {"type": "string"}}}
-
-
 @router.get(
     "",
-    operation_id="listConversations",
     summary="List your conversations",
-    openapi_extra=BY_SERVICE,
     response_model=list[ConversationListResponse],
-    responses=shown([CONVERSATION], headers=LINK) | SIGNED_IN | BAD_LIMIT,
+    responses=example_entry([CONVERSATION], headers=LINK) | BAD_LIMIT,
 )
 async def list_conversations(
     request: Request, caller: CurrentCaller, limit: Limit = 1000, cursor: Cursor = None
 ) -> Response:
     """Your conversations, the most recently used first.
 
-    When more follow, and only then, the answer has a `Link` header with the URL of the next page. Paging neither skips
-    nor repeats a conversation, except that one which gets a message meanwhile has moved to the front of the list.
+    When more follow, and only then, the response has a `Link` header with the URL of the next page. Paging neither
+    skips nor repeats a conversation, except that one which gets a message meanwhile has moved to the front of the list.
     """
     scope = ("conversations", caller.user_id)
-    page = await conversations.read_list(caller.session, caller.user_id, limit, cursors.decode(cursor, *scope))
-    return _answer(request, page, *scope)
+    page = await conversations.read_list(caller.connection, caller.user_id, limit, cursors.decode(cursor, *scope))
+    return _respond(request, page, *scope)
 
 
 @router.get(
     "/{conversation_id}",
-    operation_id="getConversation",
     summary="Read a conversation",
-    openapi_extra=BY_SERVICE,
     response_model=ConversationDetailResponse,
-    responses=shown({**CONVERSATION, "messages": MESSAGES}, headers=LINK) | SIGNED_IN | OWNED | BAD_ID,
+    responses=example_entry({**CONVERSATION, "messages": MESSAGES}, headers=LINK) | OWNED | BAD_ID,
 )
 async def get_conversation(
     request: Request, conversation_id: ConversationId, caller: CurrentCaller, limit: Limit = 1000, cursor: Cursor = None
@@ -119,11 +79,11 @@ async def get_conversation(
     """
     scope = ("messages", caller.user_id, conversation_id)
     after = cursors.decode(cursor, *scope)
-    page = await conversations.read(caller.session, caller.user_id, conversation_id, limit, after)
-    return _answer(request, page, *scope)
+    page = await conversations.read(caller.connection, caller.user_id, conversation_id, limit, after)
+    return _respond(request, page, *scope)
 
 
-def _answer(request: Request, page: Page, *scope: object) -> Response:
+def _respond(request: Request, page: Page, *scope: object) -> Response:
     response = Response(page.body, media_type="application/json")
     if page.next is not None:
         url = _url_with_cursor(request, cursors.encode(page.next, *scope))
@@ -141,29 +101,25 @@ def _url_with_cursor(request: Request, cursor: str) -> URL:
 
 @router.patch(
     "/{conversation_id}",
-    operation_id="renameConversation",
     summary="Rename a conversation",
-    openapi_extra=BY_SERVICE,
     response_model=ConversationListResponse,
-    responses=shown({**CONVERSATION, "title": "Holiday plans"}) | SIGNED_IN | OWNED | BAD_BODY | BAD_ID,
+    responses=example_entry({**CONVERSATION, "title": "Holiday plans"}) | OWNED | BAD_BODY | BAD_ID,
 )
 async def rename_conversation(
     conversation_id: ConversationId, body: ConversationUpdateRequest, caller: CurrentCaller
 ) -> Response:
     """Give a conversation another title. It keeps its place in the list: `updated_at` stays."""
-    renamed = await conversations.rename(caller.session, caller.user_id, conversation_id, body.title)
+    renamed = await conversations.rename(caller.connection, caller.user_id, conversation_id, body.title)
     return Response(renamed, media_type="application/json")
 
 
 @router.delete(
     "/{conversation_id}",
-    operation_id="deleteConversation",
     summary="Delete a conversation",
-    openapi_extra=BY_SERVICE,
     status_code=204,
     response_class=Response,
-    responses=SIGNED_IN | OWNED | BAD_ID,
+    responses=OWNED | BAD_ID,
 )
 async def delete_conversation(conversation_id: ConversationId, caller: CurrentCaller) -> None:
     """Delete a conversation with all its messages, for good."""
-    await conversations.delete(caller.session, caller.user_id, conversation_id)
+    await conversations.delete_one(caller.connection, caller.user_id, conversation_id)

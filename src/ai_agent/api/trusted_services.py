@@ -7,14 +7,30 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, Body, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ai_agent.api.deps import BY_SERVICE, ServiceCaller, SessionRoute
-from ai_agent.api.fields import MAX_MESSAGE_LENGTH, TEXT, ConversationId, IdempotencyKey, Title, check_text
-from ai_agent.api.history import CONVERSATION, ConversationListResponse, MessageResponse
-from ai_agent.api.responses import BAD_BODY, OWNED, REPLAYED, SERVICE, invalid, shown
+from ai_agent.api.caller import CurrentCaller, TrustedServiceRoute
+from ai_agent.api.openapi import BAD_BODY, OWNED, REPLAYED, SERVICE, example_entry, invalid_entry, operation_id
+from ai_agent.api.schemas import (
+    CONVERSATION,
+    MAX_MESSAGE_LENGTH,
+    TEXT,
+    ConversationId,
+    ConversationListResponse,
+    IdempotencyKey,
+    MessageResponse,
+    Title,
+    check_text,
+)
 from ai_agent.database.models import Role
-from ai_agent.services import conversations, turns
+from ai_agent.services import turns
+from ai_agent.services.turns import Message, Turn
 
-router = APIRouter(route_class=SessionRoute, prefix="/api/conversations", tags=["trusted services"])
+router = APIRouter(
+    route_class=TrustedServiceRoute,
+    prefix="/api/conversations",
+    tags=["trusted services"],
+    responses=SERVICE,
+    generate_unique_id_function=operation_id,
+)
 
 MAX_METADATA_BYTES = 64 * 1024
 MAX_METADATA_DEPTH = 100
@@ -86,45 +102,40 @@ STORED = [
 ]
 
 
+LONG_TITLE = invalid_entry("string_too_long", ["body", "title"], "String should have at most 200 characters")
+BAD_ROLE = invalid_entry("literal_error", ["body", 0, "role"], "Input should be 'user', 'assistant' or 'tool'")
+
+
 @router.post(
     "",
-    operation_id="createConversation",
     summary="Open a conversation for a user",
     status_code=201,
     response_model=ConversationListResponse,
-    responses=shown(CONVERSATION, 201)
-    | SERVICE
-    | BAD_BODY
-    | invalid(
-        {"type": "string_too_long", "loc": ["body", "title"], "msg": "String should have at most 200 characters"}
-    ),
-    openapi_extra=BY_SERVICE,
+    responses=example_entry(CONVERSATION, 201, headers=REPLAYED) | BAD_BODY | LONG_TITLE,
 )
-async def create_conversation(body: ConversationCreateRequest, caller: ServiceCaller) -> Response:
-    """Open an empty conversation for the user in `X-User-ID`. For trusted services only."""
-    created = await conversations.create(caller.session, caller.user_id, body.title)
-    return Response(created, status_code=201, media_type="application/json")
+async def create_conversation(
+    body: ConversationCreateRequest, caller: CurrentCaller, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Open an empty conversation for the user in `X-User-ID`. For trusted services only.
+
+    With an `Idempotency-Key` the request is safe to retry, as `POST /api/chat` is.
+    """
+    key = turns.make_key(idempotency_key, "open", body.title)
+    opened = await turns.store(caller.connection, caller.user_id, None, [], title=body.title, key=key)
+    return _created(opened)
 
 
 @router.post(
     "/{conversation_id}/messages",
-    operation_id="appendMessages",
     summary="Store messages for a user",
     status_code=201,
     response_model=list[MessageResponse],
-    responses=shown(STORED, 201, headers=REPLAYED)
-    | SERVICE
-    | BAD_BODY
-    | OWNED
-    | invalid(
-        {"type": "literal_error", "loc": ["body", 0, "role"], "msg": "Input should be 'user', 'assistant' or 'tool'"}
-    ),
-    openapi_extra=BY_SERVICE,
+    responses=example_entry(STORED, 201, headers=REPLAYED) | BAD_BODY | OWNED | BAD_ROLE,
 )
 async def append_messages(
     conversation_id: ConversationId,
     body: Annotated[list[MessageRequest], Body(min_length=1, max_length=100, examples=[SENT])],
-    caller: ServiceCaller,
+    caller: CurrentCaller,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Append 1 to 100 messages of any role to a conversation of the user in `X-User-ID`, in this order, all or none.
@@ -132,11 +143,12 @@ async def append_messages(
     For trusted services only: users cannot write what the assistant or a tool has said. With an `Idempotency-Key`
     the request is safe to retry, as `POST /api/chat` is.
     """
-    lines = [turns.Line(message.role, message.content, _as_json(message.metadata)) for message in body]
-    stored = await turns.append(caller.session, caller.user_id, conversation_id, lines, idempotency_key)
-    headers = {"Idempotency-Replayed": "true"} if stored.replayed else None
-    return Response(stored.body, status_code=201, media_type="application/json", headers=headers)
+    messages = [Message(message.role, message.content, message.metadata) for message in body]
+    key = turns.make_key(idempotency_key, "append", conversation_id, messages)
+    stored = await turns.store(caller.connection, caller.user_id, conversation_id, messages, key=key)
+    return _created(stored)
 
 
-def _as_json(metadata: dict[str, Any] | None) -> str | None:
-    return None if metadata is None else json.dumps(metadata)
+def _created(turn: Turn) -> Response:
+    headers = {"Idempotency-Replayed": "true"} if turn.replayed else None
+    return Response(turn.shown, status_code=201, media_type="application/json", headers=headers)

@@ -8,10 +8,11 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
-    ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     LargeBinary,
+    PrimaryKeyConstraint,
     String,
     Text,
     func,
@@ -38,43 +39,51 @@ class Conversation(SQLModel, table=True):
     )
 
     id: int = Field(sa_column=Column(BigInteger, Identity(), primary_key=True))
-    user_id: str = Field(sa_column=Column(Text, nullable=False))
+    user_id: str = Field(sa_column=Column(Text, primary_key=True))
     title: str | None = Field(sa_column=Column(String(200)))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
     updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
 
 
 class Message(SQLModel, table=True):
+    """A message; the primary key is also the index by which a page of history is read backwards."""
+
     __tablename__ = "messages"
     __table_args__ = (
         CheckConstraint("role IN ('user', 'assistant', 'tool')", name="role"),
-        Index(None, "conversation_id", "created_at", "id"),  # A page of history, read backwards.
+        PrimaryKeyConstraint("conversation_id", "user_id", "created_at", "id"),
+        ForeignKeyConstraint(
+            ["conversation_id", "user_id"], ["conversations.id", "conversations.user_id"], ondelete="CASCADE"
+        ),
     )
 
-    id: int = Field(sa_column=Column(BigInteger, Identity(), primary_key=True))
-    conversation_id: int = Field(
-        sa_column=Column(BigInteger, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False)
-    )
+    id: int = Field(sa_column=Column(BigInteger, Identity()))
+    conversation_id: int = Field(sa_column=Column(BigInteger))
+    user_id: str = Field(sa_column=Column(Text))
     role: Role = Field(sa_column=Column(String(20), nullable=False))
     content: str = Field(sa_column=Column(Text, nullable=False))
     # SQLModel keeps the attribute name `metadata` for itself; the column and the JSON field have it.
     details: dict[str, Any] | None = Field(sa_column=Column("metadata", JSONB(none_as_null=True)))
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), server_default=func.now()))
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """A key that a client sent with a turn, with the turn's time and first message, by which it is found again."""
+    """A key that a client sent with a turn, and the first and the last message of that turn.
+
+    Both ids are NULL for the opening of a conversation, which stores no message. There is no foreign key, because a
+    key outlives its conversation: a retry must not bring back what was deleted.
+    """
 
     __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "user_id", "created_at"),)  # A user's old keys, to be deleted.
 
     user_id: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(String(255), primary_key=True))
     fingerprint: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    conversation_id: int = Field(
-        sa_column=Column(BigInteger, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, index=True)
-    )
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
-    message_id: int | None = Field(sa_column=Column(BigInteger))
+    conversation_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    first_message_id: int | None = Field(sa_column=Column(BigInteger))
+    last_message_id: int | None = Field(sa_column=Column(BigInteger))
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 
 class BetterAuth(SQLModel, registry=registry()):

@@ -1,4 +1,4 @@
-"""Who is calling: better-auth's tokens in every form it hands them out, looked up in its session table.
+"""Who is calling: what the headers claim, and the user whom the database knows by it.
 
 better-auth signs a token for its cookie as `<token>.<signature>`, the signature being the base64 of
 HMAC-SHA256(secret, token), and percent-encodes the whole; the bearer plugin accepts and hands out each form.
@@ -8,15 +8,17 @@ import base64
 import hashlib
 import hmac
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from pydantic import SecretStr
-from sqlalchemy import Text, bindparam, cast, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Text, bindparam, cast, func, literal_column, select
 from sqlmodel import col
 
-from ai_agent.database.connection import read_first
+from ai_agent.database.connection import Connection
 from ai_agent.database.models import UserSession
+from ai_agent.database.statements import Statement
 from ai_agent.errors import NotAuthenticated, TrustedServiceRequired
 
 MAX_TOKEN_LENGTH = 512
@@ -24,11 +26,52 @@ MAX_TOKEN_LENGTH = 512
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _BASE64_SHA256 = re.compile(r"[A-Za-z0-9+/]{43}=")
 
-_USER_OF_TOKEN = (
+_USER_OF_TOKEN = Statement(
     select(cast(col(UserSession.user_id), Text))
     .where(col(UserSession.token) == bindparam("token"))
-    .where(col(UserSession.expires_at) > func.now())
+    .where(col(UserSession.expires_at) > func.now()),
+    str,
 )
+_PING = Statement(select(literal_column("1")), int)
+
+
+class UserToken(NamedTuple):
+    """The raw token of a user session."""
+
+    token: str
+
+
+class ServedUser(NamedTuple):
+    """The user for whom a trusted service acts."""
+
+    user_id: str
+
+
+type Credentials = UserToken | ServedUser
+
+
+def read_credentials(
+    headers: Mapping[str, str], secret: SecretStr | None, service_token: SecretStr | None
+) -> Credentials:
+    """What the headers claim; raises NotAuthenticated or TrustedServiceRequired for what is wrong with them alone.
+
+    A trusted service names itself in headers of its own, which count before a user's token.
+    """
+    if service_token is not None and ("x-service-auth" in headers or "x-user-id" in headers):
+        return read_served_user(headers, service_token)
+    return UserToken(read_token(headers.get("authorization"), secret))
+
+
+def read_served_user(headers: Mapping[str, str], service_token: SecretStr | None) -> ServedUser:
+    """The user for whom a trusted service acts; raises TrustedServiceRequired for a wrong or half-given pair."""
+    token, user_id = headers.get("x-service-auth"), headers.get("x-user-id")
+    if service_token is None or token is None or user_id is None:
+        raise TrustedServiceRequired
+    if not _VISIBLE_ASCII.fullmatch(user_id) or len(user_id) > MAX_TOKEN_LENGTH:
+        raise TrustedServiceRequired
+    if not hmac.compare_digest(token.encode(), service_token.get_secret_value().encode()):
+        raise TrustedServiceRequired
+    return ServedUser(user_id)
 
 
 def read_token(authorization: str | None, secret: SecretStr | None) -> str:
@@ -65,23 +108,17 @@ def _sign(token: str, secret: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def read_service_headers(token: str | None, user_id: str | None, expected: SecretStr) -> str | None:
-    """The user for whom a trusted service acts, or None when no service calls.
+async def identify(connection: Connection, credentials: Credentials) -> str:
+    """The id of the user; raises NotAuthenticated when the token is of no current user session.
 
-    Raises TrustedServiceRequired for a wrong or half-given pair.
+    It is the read that begins a request, so it also shows whether the connection is alive, for a trusted service too.
     """
-    if token is None and user_id is None:
-        return None
-    if token is None or user_id is None or not _VISIBLE_ASCII.fullmatch(user_id) or len(user_id) > MAX_TOKEN_LENGTH:
-        raise TrustedServiceRequired
-    if not hmac.compare_digest(token.encode(), expected.get_secret_value().encode()):
-        raise TrustedServiceRequired
-    return user_id
-
-
-async def find_user(session: AsyncConnection, token: str) -> str:
-    """The id of the user whose session is current; raises NotAuthenticated when there is none."""
-    user_id: str | None = await read_first(session, _USER_OF_TOKEN, {"token": token})
-    if user_id is None:
-        raise NotAuthenticated
-    return user_id
+    match credentials:
+        case ServedUser(user_id):
+            await connection.fetch_first(_PING)
+            return user_id
+        case UserToken(token):
+            found = await connection.fetch_first(_USER_OF_TOKEN, token=token)
+            if found is None:
+                raise NotAuthenticated
+            return found

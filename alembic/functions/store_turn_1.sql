@@ -1,0 +1,172 @@
+-- Stores a turn, the messages of one request, in a new conversation or in one of the caller's: all of it or nothing.
+--
+-- It returns one row. `outcome` is one of
+--   stored      the turn is stored;
+--   replayed    an earlier request had stored the turn under the same key, less than 24 hours ago;
+--   not_found   the conversation is not the caller's, or what the key had stored was deleted;
+--   key_reused  the key came with another request.
+-- The last three store nothing. `stored_in` is the conversation's id, `stored` the turn's messages as a JSON array in
+-- UTF-8, and `opened`, for a turn without messages, the conversation as it was opened.
+--
+-- Every statement names the caller, so that each touches one partition of a table that is partitioned by user.
+CREATE FUNCTION store_turn_1(
+    caller text,
+    target bigint,           -- The conversation; NULL opens a new one.
+    new_title text,          -- The title of a new one; NULL stands for a title with its time.
+    new_messages json,       -- [{"role": text, "content": text, "metadata": object or null}, ...]
+    sent_key text,           -- The idempotency key, or NULL.
+    sent_fingerprint bytea,  -- What tells one request with this key from another.
+    OUT outcome text,
+    OUT stored_in bigint,
+    OUT opened bytea,
+    OUT stored bytea
+)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    -- `now()` would be the time before any waiting for a lock, in which other turns may have been stored.
+    claimed_at timestamptz;
+    turn_at timestamptz;
+    known record;
+    message record;
+    message_id bigint;
+    first_id bigint;
+    last_id bigint;
+BEGIN
+    LOOP
+        -- Under read committed each statement sees what was committed before it, so whoever loses a race for the key
+        -- finds the winner's turn here in the next round.
+        SELECT fingerprint, conversation_id, first_message_id, last_message_id, created_at
+        INTO known
+        FROM idempotency_keys
+        WHERE user_id = caller AND key = sent_key AND clock_timestamp() - created_at < interval '24 hours';
+        IF FOUND THEN
+            IF known.fingerprint <> sent_fingerprint THEN
+                outcome := 'key_reused';
+                RETURN;
+            END IF;
+            outcome := 'replayed';
+            stored_in := known.conversation_id;
+            turn_at := known.created_at;
+            first_id := known.first_message_id;
+            last_id := known.last_message_id;
+            EXIT;
+        END IF;
+
+        -- Only one turn at a time holds the conversation, and each gets a later time than the one before, even if the
+        -- server's clock was set back. The upper bound is the last time that every client can read.
+        IF target IS NULL THEN
+            claimed_at := clock_timestamp();
+            turn_at := claimed_at;
+            INSERT INTO conversations (user_id, title, created_at, updated_at)
+            VALUES (
+                caller,
+                coalesce(new_title, 'Chat - ' || to_char(turn_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')),
+                turn_at,
+                turn_at
+            )
+            RETURNING id INTO stored_in;
+        ELSE
+            SELECT id, updated_at INTO stored_in, turn_at
+            FROM conversations
+            WHERE id = target AND user_id = caller
+            FOR NO KEY UPDATE;
+            IF NOT FOUND THEN
+                outcome := 'not_found';
+                RETURN;
+            END IF;
+            claimed_at := clock_timestamp();
+            turn_at := least(
+                greatest(claimed_at, turn_at + interval '1 microsecond'), timestamptz '9999-12-31 23:59:59.999999+00'
+            );
+        END IF;
+
+        outcome := 'stored';
+        EXIT WHEN sent_key IS NULL;
+        -- This waits for a turn that is just claiming the key. A key that is not older than 24 hours stays as it is.
+        INSERT INTO idempotency_keys AS old (user_id, key, fingerprint, conversation_id, created_at)
+        VALUES (caller, sent_key, sent_fingerprint, stored_in, claimed_at)
+        ON CONFLICT (user_id, key) DO UPDATE
+        SET fingerprint = excluded.fingerprint,
+            conversation_id = excluded.conversation_id,
+            first_message_id = NULL,
+            last_message_id = NULL,
+            created_at = excluded.created_at
+        WHERE excluded.created_at - old.created_at >= interval '24 hours';
+        EXIT WHEN FOUND;
+        IF target IS NULL THEN
+            DELETE FROM conversations WHERE id = stored_in AND user_id = caller;
+        END IF;
+    END LOOP;
+
+    IF outcome = 'stored' THEN
+        FOR message IN
+            SELECT role, content, metadata
+            FROM json_to_recordset(new_messages) AS sent (role text, content text, metadata jsonb)
+        LOOP
+            INSERT INTO messages (conversation_id, user_id, role, content, metadata, created_at)
+            VALUES (stored_in, caller, message.role, message.content, message.metadata, turn_at)
+            RETURNING id INTO last_id;
+            first_id := coalesce(first_id, last_id);
+        END LOOP;
+        IF target IS NOT NULL THEN
+            UPDATE conversations SET updated_at = turn_at WHERE id = stored_in AND user_id = caller;
+        END IF;
+        IF sent_key IS NOT NULL THEN
+            UPDATE idempotency_keys
+            SET first_message_id = first_id, last_message_id = last_id
+            WHERE user_id = caller AND key = sent_key;
+            -- Each new key takes up to ten of the caller's old ones away, so no job has to.
+            DELETE FROM idempotency_keys
+            WHERE user_id = caller
+                AND key IN (
+                    SELECT key
+                    FROM idempotency_keys
+                    WHERE user_id = caller AND created_at <= claimed_at - interval '24 hours'
+                    ORDER BY created_at
+                    LIMIT 10
+                    FOR UPDATE SKIP LOCKED
+                );
+        END IF;
+    END IF;
+
+    -- A turn has just been stored, or is found again: either is shown as the tables hold it.
+    IF first_id IS NULL THEN
+        SELECT convert_to(row_to_json(shown)::text, 'UTF8')
+        INTO opened
+        FROM (
+            SELECT
+                id,
+                coalesce(new_title, 'Chat - ' || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')) AS title,
+                created_at,
+                created_at AS updated_at
+            FROM conversations
+            WHERE id = stored_in AND user_id = caller
+        ) AS shown;
+    ELSE
+        SELECT convert_to(json_agg(row_to_json(shown) ORDER BY shown.id)::text, 'UTF8')
+        INTO stored
+        FROM (
+            SELECT id, role, content, metadata, created_at
+            FROM messages
+            WHERE conversation_id = stored_in
+                AND user_id = caller
+                AND created_at = turn_at
+                AND id BETWEEN first_id AND last_id
+        ) AS shown;
+        IF stored IS NULL THEN
+            -- Somebody has changed the time of the key or of its messages; their ids still find them, more slowly.
+            SELECT convert_to(json_agg(row_to_json(shown) ORDER BY shown.id)::text, 'UTF8')
+            INTO stored
+            FROM (
+                SELECT id, role, content, metadata, created_at
+                FROM messages
+                WHERE conversation_id = stored_in AND user_id = caller AND id BETWEEN first_id AND last_id
+            ) AS shown;
+        END IF;
+    END IF;
+    IF opened IS NULL AND stored IS NULL THEN
+        outcome := 'not_found';
+    END IF;
+END;
+$$

@@ -1,0 +1,98 @@
+"""What every `/api` route depends on: the caller, with the database connection that has identified them."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+
+from ai_agent import logs
+from ai_agent.api.body import BoundedRequest
+from ai_agent.config import Settings
+from ai_agent.database.connection import Connection
+from ai_agent.errors import ClientGone, IdempotencyKeyRepeated, NotAuthenticated, TrustedServiceRequired
+from ai_agent.services import auth
+
+# A proxy and the service must not read two different ones, so one of each is all that a request may have.
+_ONCE = {
+    b"authorization": NotAuthenticated,
+    b"x-service-auth": TrustedServiceRequired,
+    b"x-user-id": TrustedServiceRequired,
+    b"idempotency-key": IdempotencyKeyRepeated,
+}
+
+
+class Caller(NamedTuple):
+    """The user that the request is made for, and the connection that serves it: each statement commits by itself."""
+
+    user_id: str
+    connection: Connection
+
+
+class CallerRequest(BoundedRequest):
+    """A request whose caller is known."""
+
+    caller: Caller
+
+
+class CallerRoute(APIRoute):
+    """Identifies the caller before FastAPI looks at the request, and gives the connection back before the response.
+
+    What is wrong with the headers is a 401 before the body is read, and a connection is taken only after that. The
+    work is committed, or the response is an error, when the connection is given back; so a client that reads slowly
+    holds none. FastAPI's dependencies with `yield` and the scope "function" do the latter for a third more of the
+    whole request.
+    """
+
+    security: ClassVar[list[dict[str, list[str]]]] = [{"sessionToken": []}, {"serviceToken": [], "servedUser": []}]
+
+    @staticmethod
+    def read_credentials(request: Request, settings: Settings) -> auth.Credentials:
+        return auth.read_credentials(request.headers, settings.better_auth_secret, settings.service_auth_token)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_for_caller(starlette_request: Request) -> Response:
+            request = CallerRequest(starlette_request.scope, starlette_request.receive)
+            state = request.app.state
+            _refuse_repeated_headers(request)
+            credentials = self.read_credentials(request, state.settings)
+            if isinstance(credentials, auth.ServedUser):
+                logs.current.get().actor = "service"
+            if self.body_field is not None:
+                await request.body()
+            async with Connection(state.engine, state.settings.database_timeout) as connection:
+                if connection.had_to_wait and await request.is_disconnected():
+                    raise ClientGone
+                request.caller = Caller(await auth.identify(connection, credentials), connection)
+                return await handle(request)
+
+        return handle_for_caller
+
+
+class TrustedServiceRoute(CallerRoute):
+    """A route for trusted services that act for a user, and for nobody else."""
+
+    security = [{"serviceToken": [], "servedUser": []}]
+
+    @staticmethod
+    def read_credentials(request: Request, settings: Settings) -> auth.Credentials:
+        return auth.read_served_user(request.headers, settings.service_auth_token)
+
+
+def _refuse_repeated_headers(request: Request) -> None:
+    seen = set()
+    for name, _ in request.scope["headers"]:
+        if name in _ONCE:
+            if name in seen:
+                raise _ONCE[name]
+            seen.add(name)
+
+
+async def current_caller(request: CallerRequest) -> Caller:
+    """The caller, as the route has identified them: the router's `route_class` must be one of those above."""
+    return request.caller
+
+
+CurrentCaller = Annotated[Caller, Depends(current_caller)]

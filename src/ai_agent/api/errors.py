@@ -1,0 +1,55 @@
+"""The responses for everything that goes wrong: `{"detail": ...}`, which repeats nothing that was sent."""
+
+import logging
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from ai_agent.errors import ApiError
+
+logger = logging.getLogger(__name__)
+
+NOT_JSON = {
+    "type": "json_invalid",
+    "loc": ["body"],
+    "msg": "The body must be JSON in UTF-8, not nested too deep and with integers of at most 4300 digits,"
+    " sent with 'Content-Type: application/json'",
+}
+
+
+def add_to(app: FastAPI) -> None:
+    app.exception_handler(ApiError)(_respond_to_api_error)
+    app.exception_handler(RequestValidationError)(_respond_to_invalid_request)
+    app.exception_handler(400)(_respond_to_unreadable_body)
+    app.exception_handler(405)(_respond_to_other_method)
+
+
+async def _respond_to_api_error(request: Request, error: ApiError) -> JSONResponse:
+    if error.status_code == 503:
+        request.app.state.metrics.unavailable.labels(error.cause).inc()
+        cause = getattr(error.__cause__, "orig", error.__cause__)  # SQLAlchemy's text repeats the whole statement.
+        logger.error("%s: %s", type(error).__name__, error.detail if cause is None else repr(cause))
+    return JSONResponse({"detail": error.detail}, error.status_code, dict(error.headers))
+
+
+async def _respond_to_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+    """FastAPI's own response repeats the input, which may be secret, and cannot be JSON when it holds NaN."""
+    if isinstance(error.body, bytes):  # Left unparsed, as its media type is not JSON.
+        return JSONResponse({"detail": [NOT_JSON]}, 422)
+    problems = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in error.errors()]
+    return JSONResponse({"detail": problems}, 422)
+
+
+async def _respond_to_unreadable_body(_: Request, __: Exception) -> JSONResponse:
+    """FastAPI's only 400 is for JSON in another encoding, nested too deep, or with too long an integer."""
+    return JSONResponse({"detail": [NOT_JSON]}, 422)
+
+
+async def _respond_to_other_method(request: Request, error: HTTPException) -> JSONResponse:
+    """The framework's `Allow` has the methods of one route only; RFC 9110 asks for all that the path has."""
+    path = getattr(request.scope.get("route"), "path", None)
+    routes = [route for route in request.app.router.routes if isinstance(route, APIRoute) and route.path == path]
+    methods = sorted({method for route in routes for method in route.methods or ()})
+    return JSONResponse({"detail": error.detail}, 405, {"Allow": ", ".join(methods)} if methods else error.headers)

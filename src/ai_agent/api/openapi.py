@@ -1,0 +1,152 @@
+"""The OpenAPI document: its texts, how callers authenticate, and the errors with the bodies that are really sent."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
+from pydantic.alias_generators import to_camel
+
+from ai_agent.api.caller import CallerRoute
+from ai_agent.errors import (
+    ApiError,
+    BodyTooLarge,
+    BodyTooSlow,
+    ConversationNotFound,
+    DatabaseUnavailable,
+    NotAuthenticated,
+    TrustedServiceRequired,
+)
+
+type Entries = dict[int | str, dict[str, Any]]
+
+DESCRIPTION = """
+Keeps people's conversations. Sign in with better-auth, send each message to `POST /api/chat`, and read everything back
+from `/api/conversations`, on any device.
+
+**Authorize** with the token that better-auth handed out, then *Try it out*. Every error is `{"detail": ...}`.
+"""
+
+TAGS = [
+    {"name": "chat", "description": "Sending a message and getting the assistant's reply."},
+    {"name": "history", "description": "Reading conversations back, renaming and deleting them."},
+    {"name": "trusted services", "description": "What a service does for a user, with its own token."},
+    {"name": "health", "description": "For operators and their load balancers."},
+]
+
+SECURITY_SCHEMES = {
+    "sessionToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The token that better-auth gave the front end at sign-in, raw, signed or percent-encoded.",
+    },
+    "serviceToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Service-Auth",
+        "description": "The SERVICE_AUTH_TOKEN of this deployment, for trusted services only.",
+    },
+    "servedUser": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-User-ID",
+        "description": "The id of the user that the service acts for.",
+    },
+}
+
+HEADERS = {
+    "Connection": "The server closes the connection.",
+    "Retry-After": "Seconds to wait before the next attempt.",
+    "WWW-Authenticate": "The scheme of authentication.",
+}
+
+
+class App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The document, with what FastAPI has no word for: two schemes that are needed together."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            document["components"]["securitySchemes"] = SECURITY_SCHEMES
+            for route in self.router.routes:
+                if isinstance(route, CallerRoute):
+                    for method in route.methods or ():
+                        document["paths"][route.path_format][method.lower()]["security"] = route.security
+        return super().openapi()
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of the route's function, in the style of the languages that clients are generated for."""
+    return to_camel(route.name)
+
+
+class ErrorResponse(BaseModel):
+    """Why the request was refused, for a person to read."""
+
+    detail: str
+
+
+class FieldProblem(BaseModel):
+    """One thing wrong with the request; what was sent is never repeated."""
+
+    loc: list[str | int] = Field(description="Where: `body`, `query`, `path` or `header`, then the field.")
+    msg: str
+    type: str
+
+
+class ValidationErrorResponse(BaseModel):
+    """What is wrong with each field, or one sentence about the request as a whole."""
+
+    detail: list[FieldProblem] | str
+
+
+def error_entry(error: type[ApiError], meaning: str) -> Entries:
+    """The entry of one error, its headers included."""
+    entry: dict[str, Any] = {
+        "model": ErrorResponse,
+        "description": meaning,
+        "content": {"application/json": {"example": {"detail": error.detail}}},
+    }
+    if error.headers:
+        entry["headers"] = {
+            name: {"description": HEADERS[name], "schema": {"type": "string", "example": value}}
+            for name, value in error.headers.items()
+        }
+    return {error.status_code: entry}
+
+
+def invalid_entry(kind: str, loc: list[str | int], msg: str) -> Entries:
+    """The entry of a 422 with one example of what can be wrong."""
+    return {
+        422: {
+            "model": ValidationErrorResponse,
+            "description": "The request is not valid, and nothing was stored.",
+            "content": {"application/json": {"example": {"detail": [{"type": kind, "loc": loc, "msg": msg}]}}},
+        }
+    }
+
+
+def example_entry(example: object, status: int = 200, **entry: Any) -> Entries:
+    """The entry of the response that is hoped for, with its example."""
+    return {status: {**entry, "content": {"application/json": {"example": example}}}}
+
+
+UNAVAILABLE = error_entry(
+    DatabaseUnavailable, "The database is unreachable or busy. Wait for `Retry-After` seconds and try again."
+)
+SIGNED_IN = (
+    error_entry(NotAuthenticated, "The token is missing, malformed, unknown, expired or signed out.") | UNAVAILABLE
+)
+SERVICE = error_entry(TrustedServiceRequired, "The service's token or the user's id is missing or wrong.") | UNAVAILABLE
+OWNED = error_entry(ConversationNotFound, "There is no such conversation, or it is somebody else's.")
+BAD_BODY = error_entry(BodyTooSlow, "The request body did not arrive in time.") | error_entry(
+    BodyTooLarge, "The request body is too large."
+)
+BAD_ID = invalid_entry("int_parsing", ["path", "conversation_id"], "Input should be a valid integer")
+
+REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "`true` when an earlier request with the same key had stored the turn.",
+        "schema": {"type": "string"},
+    }
+}
+LINK = {"Link": {"description": 'The next page, `<url>; rel="next"`, if there is one.', "schema": {"type": "string"}}}

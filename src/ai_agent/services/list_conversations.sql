@@ -1,0 +1,28 @@
+-- A page of a user's conversations, the most recently used first, as the JSON that the API sends.
+--
+-- :user_id, the owner; :limit, the most rows; :at and :id, the position that the page follows.
+--
+-- One more row than the page shows tells whether more follow. Its LIMIT is in a subselect, where the planner cannot see
+-- the number, and so reads the index in order; for a page that is hardly shorter than the list it would sort the list.
+WITH page AS (
+    SELECT *, row_number() OVER (ORDER BY updated_at DESC, id DESC) AS position
+    FROM conversations
+    WHERE user_id = :user_id AND (updated_at, id) < (:at, :id)
+    ORDER BY updated_at DESC, id DESC
+    LIMIT (SELECT :limit + 1)
+)
+SELECT
+    convert_to(
+        coalesce(
+            json_agg(
+                row_to_json((SELECT shown FROM (SELECT id, title, created_at, updated_at) AS shown))
+                ORDER BY position
+            ) FILTER (WHERE position <= :limit),
+            '[]'
+        )::text,
+        'UTF8'
+    ) AS body,
+    max(updated_at) FILTER (WHERE position = :limit) AS last_at,
+    max(id) FILTER (WHERE position = :limit) AS last_id,
+    count(*) > :limit AS more
+FROM page
