@@ -13,8 +13,8 @@ from sqlmodel import SQLModel
 
 from ai_agent.config import load_settings
 from ai_agent.database import models  # noqa: F401  # Importing it fills the metadata.
-from ai_agent.database.pool import UNPREPARED
-from ai_agent.database.url import connect_arguments
+from ai_agent.database.hosts import Connector
+from ai_agent.database.target import read_target
 from ai_agent.errors import ConfigurationError
 
 # Any number will do, as long as every replica that starts at the same time asks for the same one.
@@ -35,13 +35,15 @@ def migrate(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         # A migration that cannot have its table soon gives up, before the requests behind it pile up.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+        connection.execute(text("SET LOCAL statement_timeout = 0"))  # The role's is for requests.
         context.run_migrations()
 
 
 async def migrate_online(database_url: str) -> None:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        connect_args={**connect_arguments(database_url), **UNPREPARED, "timeout": CONNECT_TIMEOUT},
+        async_creator=Connector(read_target(database_url), CONNECT_TIMEOUT, for_migrations=True).connect,
+        isolation_level="READ COMMITTED",  # A role's own may differ, and a pooler takes no setting for it.
         poolclass=NullPool,
         hide_parameters=True,
     )

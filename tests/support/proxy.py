@@ -28,6 +28,7 @@ class Proxy:
         self._listener: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._latency = 0.0
+        self._hangs_up = False
         self._marker = b""
         self._fate: Literal["silence", "reset"] = "silence"
         # Bound but never listening, it keeps the port for the times when connections are to be refused.
@@ -83,6 +84,10 @@ class Proxy:
         self._marker = marker
         self._fate = fate
 
+    def hang_up_once(self) -> None:
+        """Take the next connection and end it in order, without a word."""
+        self._hangs_up = True
+
     async def close(self) -> None:
         self.refuse()
         self._flowing.set()
@@ -91,6 +96,11 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         lost = asyncio.Event()
+        if self._hangs_up:
+            self._hangs_up = False
+            await reader.read(1)
+            self._discard(writer)
+            return
         try:
             await self._flowing.wait()
             from_server, to_server = await asyncio.open_connection(*self._server)

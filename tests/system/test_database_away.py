@@ -288,7 +288,10 @@ async def test_writes_are_served_again_when_the_database_is_no_longer_read_only(
 REFUSED = {
     "an unknown role": ({"netloc": "nobody:secret@{host}"}, "nobody"),
     "an unknown database": ({"path": "/none"}, 'database "none" does not exist'),
-    "an unknown setting": ({"query": "no_such_setting=on"}, 'unrecognized configuration parameter "no_such_setting"'),
+    "an unknown setting": (
+        {"query": "options=-c%20no_such_setting%3Don"},
+        'unrecognized configuration parameter "no_such_setting"',
+    ),
 }
 
 

@@ -1,13 +1,18 @@
 """TLS to the database is never weaker than DATABASE_URL asks for."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import text
 
 from ai_agent.database.connection import Connection
@@ -30,6 +35,9 @@ ENCRYPTED = {
     "verify-ca": ("127.0.0.1", "sslmode=verify-ca&sslrootcert={root}"),
     "verify-ca, of another name": ("localhost", "sslmode=verify-ca&sslrootcert={root}"),
     "verify-full": ("127.0.0.1", "sslmode=verify-full&sslrootcert={root}"),
+    "the newest version": ("127.0.0.1", "sslmode=require&ssl_min_protocol_version=TLSv1.3"),
+    "nothing revoked": ("127.0.0.1", "sslmode=verify-full&sslrootcert={root}&sslcrl={none_revoked}"),
+    "nothing revoked, as a folder": ("127.0.0.1", "sslmode=verify-ca&sslrootcert={root}&sslcrldir={folder}"),
 }
 REFUSED = {
     "require, with another root": ("127.0.0.1", "sslmode=require&sslrootcert={other_root}"),
@@ -37,6 +45,10 @@ REFUSED = {
     "verify-full, with another root": ("127.0.0.1", "sslmode=verify-full&sslrootcert={other_root}"),
     "verify-full, with the system's roots": ("127.0.0.1", "sslmode=verify-full"),
     "verify-full, of another name": ("localhost", "sslmode=verify-full&sslrootcert={root}"),
+    "verify-full, revoked": ("127.0.0.1", "sslmode=verify-full&sslrootcert={root}&sslcrl={revoked}"),
+    "verify-ca, revoked": ("127.0.0.1", "sslmode=verify-ca&sslrootcert={root}&sslcrl={revoked}"),
+    "require, revoked": ("127.0.0.1", "sslmode=require&sslrootcert={root}&sslcrl={revoked}"),
+    "verify-full, without the root's list": ("127.0.0.1", "sslmode=verify-full&sslrootcert={root}&sslcrl={root}"),
 }
 
 
@@ -62,12 +74,42 @@ def secure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureSe
     certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
     authority.cert_pem.write_to_path(folder / "root.crt")
     trustme.CA().cert_pem.write_to_path(folder / "other_root.crt")
-    files = (f"ssl_cert_file={folder}/server.crt", f"ssl_key_file={folder}/server.key")
+    server = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes())
+    revoke(authority, folder / "revoked.crl", server.serial_number)
+    revoke(authority, folder / "none.crl")
+    (folder / "lists").mkdir()
+    revoke(authority, folder / "lists" / f"{name_hash(folder / 'root.crt')}.r0")
+    options = (f"ssl_cert_file={folder}/server.crt", f"ssl_key_file={folder}/server.key")
     with ExitStack() as running_server:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("POSTGRES_BIN", str(DEBIAN[-1]))
-            url = running_server.enter_context(run_postgres(folder / "postgres", *FAST, "ssl=on", *files))
-        yield SecureServer(url, {"root": folder / "root.crt", "other_root": folder / "other_root.crt"})
+            url = running_server.enter_context(run_postgres(folder / "postgres", *FAST, "ssl=on", *options))
+        files = {
+            "root": "root.crt",
+            "other_root": "other_root.crt",
+            "revoked": "revoked.crl",
+            "none_revoked": "none.crl",
+        }
+        yield SecureServer(url, {name: folder / file for name, file in {**files, "folder": "lists"}.items()})
+
+
+def revoke(authority: trustme.CA, file: Path, *serial_numbers: int) -> None:
+    """Write the list of certificates that the authority has revoked."""
+    now = datetime.now(UTC)
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
+    entries = (x509.RevokedCertificateBuilder(number, now) for number in serial_numbers)
+    builder = x509.CertificateRevocationListBuilder(issuer, now, now + timedelta(days=1), [], [])
+    for entry in entries:
+        builder = builder.add_revoked_certificate(entry.build())
+    key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    file.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
+def name_hash(certificate: Path) -> str:
+    """The name under which OpenSSL looks for an authority's lists in a folder."""
+    command = ["openssl", "x509", "-noout", "-subject_hash", "-in", str(certificate)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")

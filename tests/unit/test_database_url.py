@@ -1,38 +1,87 @@
 import ssl
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
-from ai_agent.database.url import connect_arguments, names_pooler
+from ai_agent.database.target import Target, read_target
+from ai_agent.database.url import VARIABLES
 from ai_agent.errors import ConfigurationError
 
-DSN = {
-    "postgres": ("postgres://ada:pw@db/app", "postgresql://ada:pw@db/app"),
-    "postgresql": ("postgresql://ada:pw@db:5433/app", "postgresql://ada:pw@db:5433/app"),
-    "SQLAlchemy's scheme": ("postgresql+asyncpg://ada:pw@db/app", "postgresql://ada:pw@db/app"),
-    "percent-encoded password": ("postgres://ada:p%40%2F%25%3A@db/app", "postgresql://ada:p%40%2F%25%3A@db/app"),
-    "white space around": (" postgres://db/app\n", "postgresql://db/app"),
-    "Neon": (
-        "postgresql://ada:pw@ep-a.eu.aws.neon.tech/app?sslmode=require&channel_binding=require",
-        "postgresql://ada:pw@ep-a.eu.aws.neon.tech/app?sslmode=require",
-    ),
-    "channel binding alone still means TLS": (
-        "postgres://db/app?channel_binding=require",
-        "postgresql://db/app?sslmode=require",
-    ),
-    "asyncpg's ssl": ("postgresql+asyncpg://db/app?ssl=require", "postgresql://db/app?sslmode=require"),
-    "Prisma": ("postgresql://db/app?schema=public&pgbouncer=true&connection_limit=1", "postgresql://db/app"),
-    "the system's certificates": (
-        "postgres://db/app?sslrootcert=system",
-        "postgresql://db/app?sslrootcert=system&sslmode=verify-full",
-    ),
+# A pasted URL, and the hosts, user, password and database that it stands for.
+TARGETS = {
+    "postgres": ("postgres://ada:pw@db/app", [("db", 5432)], "ada", "pw", "app"),
+    "postgresql": ("postgresql://ada:pw@db:5433/app", [("db", 5433)], "ada", "pw", "app"),
+    "SQLAlchemy's scheme": ("postgresql+asyncpg://ada:pw@db/app", [("db", 5432)], "ada", "pw", "app"),
+    "percent-encoded password": ("postgres://ada:p%40%2F%25%3A@db/app", [("db", 5432)], "ada", "p@/%:", "app"),
+    "white space around": (" postgres://ada@db/app\n", [("db", 5432)], "ada", None, "app"),
+    "an at sign in the password": ("postgres://ada:p@w@db/app", [("db", 5432)], "ada", "p@w", "app"),
+    "no database": ("postgres://ada:pw@db", [("db", 5432)], "ada", "pw", "ada"),
+    "IPv6": ("postgres://ada:pw@[::1]:5433/app", [("::1", 5433)], "ada", "pw", "app"),
     "a long path of a socket": (
         "postgres://ada:pw@%2Fcloudsql%2Fa-long-name-of-a-project%3Aeurope-west1%3Aa-long-name-of-a-database/app",
-        "postgresql://ada:pw@%2Fcloudsql%2Fa-long-name-of-a-project%3Aeurope-west1%3Aa-long-name-of-a-database/app",
+        [("/cloudsql/a-long-name-of-a-project:europe-west1:a-long-name-of-a-database", 5432)],
+        *("ada", "pw", "app"),
     ),
-    "an address in the query": ("postgres://db/app?user=ada@corp", "postgresql://db/app?user=ada%40corp"),
-    "libpq's own": ("postgres://db/app?sslcertmode=disable&fallback_application_name=x", "postgresql://db/app"),
-    "a server's setting": ("postgres://db/app?options=endpoint%3Dep-a", "postgresql://db/app?options=endpoint%3Dep-a"),
+    "a socket in the query": ("postgres://ada@/app?host=/run/pg", [("/run/pg", 5432)], "ada", None, "app"),
+    "an address in the query": ("postgres://db/app?user=ada@corp", [("db", 5432)], "ada@corp", None, "app"),
+    "a plus sign": ("postgres://db/app?user=ada&password=a+b", [("db", 5432)], "ada", "a+b", "app"),
+    "the query before the URL's own": (
+        "postgres://ada:pw@db:5433/app?host=other&user=bob&password=secret&dbname=theirs",
+        [("other", 5433)],
+        *("bob", "secret", "theirs"),
+    ),
+    "an address before a name": ("postgres://ada@db/app?hostaddr=10.0.0.1", [("10.0.0.1", 5432)], "ada", None, "app"),
+    "several hosts": ("postgres://ada@h1:5433,h2/app", [("h1", 5433), ("h2", 5432)], "ada", None, "app"),
+    "several hosts, one without a port": (
+        "postgres://ada@h1,h2:5433/app",
+        [("h1", 5432), ("h2", 5433)],
+        *("ada", None, "app"),
+    ),
+    "several hosts in the query": (
+        "postgres://ada@/app?host=h1,h2&port=5433,5434",
+        [("h1", 5433), ("h2", 5434)],
+        *("ada", None, "app"),
+    ),
+    "several hosts with one port": (
+        "postgres://ada@/app?host=h1,h2&port=5433",
+        [("h1", 5433), ("h2", 5433)],
+        *("ada", None, "app"),
+    ),
+    "several hosts in asyncpg's way": (
+        "postgres://ada@/app?host=h1:5433,[::1]:5434",
+        [("h1", 5433), ("::1", 5434)],
+        *("ada", None, "app"),
+    ),
+}
+
+# Queries that must not change where and how the service connects: they concern other clients.
+DROPPED = {
+    "Supabase": "supa=base-pooler.x",
+    "node-postgres": "uselibpqcompat=true&max=10&idleTimeoutMillis=1000&keepAlive=true",
+    "Prisma": "connection_limit=1&pool_timeout=0&socket_timeout=3&sslaccept=accept_invalid_certs",
+    "pgx": "pool_max_conns=10&pool_min_conns=1&default_query_exec_mode=simple_protocol",
+    "JDBC": "prepareThreshold=0&reWriteBatchedInserts=true&ApplicationName=x&tcpKeepAlive=true&loginTimeout=5",
+    "Npgsql": "Pooling=true&Maximum%20Pool%20Size=50&Timeout=15",
+    "SQLAlchemy": "prepared_statement_cache_size=500&pool_size=5",
+    "libpq's own": "sslcertmode=disable&fallback_application_name=x&connect_timeout=5&sslsni=1&gssencmode=prefer",
+    "time zone and encoding": "timezone=Europe/Rome&client_encoding=latin1&options=-c%20client_encoding%3Dlatin1",
+}
+
+# What a URL asks of the server.
+SETTINGS = {
+    "nothing": ("", {}),
+    "a name": ("application_name=chat", {"application_name": "chat"}),
+    "Prisma's schema": ("schema=my%22app", {"search_path": '"my""app"'}),
+    "a search path": ("search_path=app,public", {"search_path": "app,public"}),
+    "options": (
+        "options=-c%20search_path%3Dapp%20--statement-timeout%3D5s%20-cwork_mem%3D8MB",
+        {"search_path": "app", "statement_timeout": "5s", "work_mem": "8MB"},
+    ),
+    "an option with a space": ("options=-c%20search_path%3Da,%5C%20b", {"search_path": "a, b"}),
+    "Neon's endpoint": ("options=endpoint%3Dep-a", {"options": "endpoint=ep-a"}),
+    "a setting of somebody's extension": ("app.tenant=7", {"app.tenant": "7"}),
 }
 
 UNUSABLE = {
@@ -46,14 +95,57 @@ UNUSABLE = {
     "an impossible host": ("postgres://..db/app", "cannot be read as a URL"),
     "what the driver cannot enforce": ("postgres://db/app?require_auth=scram-sha-256", "require_auth"),
     "a question mark in a password of digits": ("postgres://ada:123?4secret-word@db/app", "%3F"),
-    "several hosts": ("postgres://db:5432,other:5432/app", "one host"),
     "a bracket in the password": ("postgres://ada:secret-word[s@db/app", "cannot be read as a URL"),
     "unknown mode": ("postgres://db/app?sslmode=strict", "unknown sslmode"),
     "empty mode": ("postgres://db/app?sslmode=", "unknown sslmode"),
     "missing certificate": ("postgres://db/app?sslmode=verify-full&sslrootcert=/no/such/file", "certificate"),
     "missing certificate, also to require": ("postgres://db/app?sslmode=require&sslrootcert=/none", "certificate"),
     "system's certificates without the name": ("postgres://db/app?sslmode=require&sslrootcert=system", "verify-full"),
+    "a bad escape": ("postgres://db/app%zz%ff", "cannot be read as a URL"),
+    "a zero byte": ("postgres://db/app%00", "%00"),
+    "a port beyond all": ("postgres://db:70000/app", "65535"),
+    "ports for other hosts": ("postgres://db/app?host=h1,h2&port=1,2,3", "3 ports for 2 hosts"),
+    "a fragment": ("postgres://db/app?sslmode=verify-full#x", "%23"),
+    "a name that nobody knows": ("postgres://db/app?shard=7", "shard, which neither"),
+    "a password's rest for a name": ("postgres://ada@corp:12?secret-word@db/app", "a parameter"),
+    "a service file": ("postgres://db/app?service=prod", "service"),
+    "the socket's owner": ("postgres://db/app?requirepeer=postgres", "requirepeer"),
+    "GSS encryption": ("postgres://db/app?gssencmode=require", "gssencmode"),
+    "a weaker isolation": ("postgres://db/app?default_transaction_isolation=serializable", "leave it out"),
+    "a weaker commit, as an option": ("postgres://db/app?options=-c%20synchronous_commit%3Doff", "synchronous_commit"),
+    "read-only": ("postgres://db/app?options=--default-transaction-read-only%3Don", "default_transaction_read_only"),
+    "JDBC's schema": ("postgres://db/app?currentSchema=app", "search_path"),
+    "JDBC's kind of server": ("postgres://db/app?targetServerType=primary", "target_session_attrs"),
+    "Prisma's verification": ("postgres://db/app?sslaccept=strict", "sslmode=verify-full"),
+    "a standby": ("postgres://db/app?target_session_attrs=standby", "standby, where nothing can be written"),
+    "a standby before others": ("postgres://db/app?target_session_attrs=prefer-standby", "prefer-standby"),
+    "only reads": ("postgres://db/app?target_session_attrs=read-only", "read-only"),
+    "another kind of server": ("postgres://db/app?target_session_attrs=master", "unknown target_session_attrs"),
+    "node's mode": ("postgres://db/app?sslmode=no-verify", "unknown sslmode"),
+    "missing revocations": ("postgres://db/app?sslmode=verify-full&sslcrl=/none", "sslcrl, /none"),
+    "missing revocations, as a folder": ("postgres://db/app?sslmode=verify-ca&sslcrldir=/none", "sslcrldir, /none"),
+    "missing certificate of ours": ("postgres://db/app?sslcert=/none", "sslcert, /none"),
+    "a key alone": ("postgres://db/app?sslkey=/none", "sslkey without a certificate"),
+    "an unknown version of TLS": (
+        "postgres://db/app?ssl_min_protocol_version=TLSv2",
+        "unknown ssl_min_protocol_version",
+    ),
+    "an old version of TLS": ("postgres://db/app?ssl_max_protocol_version=TLSv1.1", "no longer safe"),
+    "versions of TLS the wrong way round": (
+        "postgres://db/app?ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2",
+        "below ssl_min_protocol_version",
+    ),
+    "channel binding without TLS": ("postgres://db/app?sslmode=disable&channel_binding=require", "channel_binding"),
+    "an unknown channel binding": ("postgres://db/app?channel_binding=always", "channel_binding"),
+    "a request for our certificate": ("postgres://db/app?sslcertmode=require", "sslcertmode"),
+    "direct TLS or none": ("postgres://db/app?sslnegotiation=direct&sslmode=prefer", "sslnegotiation"),
+    "an address that the certificate is not for": (
+        "postgres://db/app?hostaddr=10.0.0.1&sslmode=verify-full",
+        "hostaddr",
+    ),
+    "missing file of passwords": ("postgres://ada@db/app?passfile=/none", "password file"),
 }
+
 
 NAMES_POOLER = {
     "Neon, pooled": ("postgres://ada:pw@ep-a-b-pooler.eu-central-1.aws.neon.tech/app?sslmode=require", True),
@@ -68,43 +160,176 @@ NAMES_POOLER = {
 }
 
 
-@pytest.mark.parametrize(("pasted", "dsn"), DSN.values(), ids=DSN.keys())
-def test_a_pasted_url_becomes_one_that_asyncpg_reads(pasted: str, dsn: str) -> None:
-    assert connect_arguments(pasted)["dsn"] == dsn
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def described(target: Target) -> dict[str, Any]:
+    """Everything but the contexts, which compare by identity."""
+    return {
+        **{name: value for name, value in vars(target).items() if name != "tls"},
+        "tls": [context and (context.verify_mode, context.check_hostname) for context in target.tls],
+    }
+
+
+@pytest.mark.parametrize(("pasted", "hosts", "user", "password", "database"), TARGETS.values(), ids=TARGETS.keys())
+def test_a_pasted_url_names_its_target(
+    pasted: str, hosts: list[tuple[str, int]], user: str, password: str | None, database: str
+) -> None:
+    target = read_target(pasted)
+
+    assert target.hosts == tuple(hosts)
+    named = {name: target.credentials[name] for name in ("user", "password", "database")}
+    assert named == {"user": user, "password": password, "database": database}
+
+
+@pytest.mark.parametrize("query", DROPPED.values(), ids=DROPPED.keys())
+def test_what_concerns_another_client_changes_nothing(query: str) -> None:
+    assert described(read_target(f"postgres://ada:pw@db/app?{query}")) == described(
+        read_target("postgres://ada:pw@db/app")
+    )
+
+
+@pytest.mark.parametrize(("query", "settings"), SETTINGS.values(), ids=SETTINGS.keys())
+def test_what_concerns_the_server_is_asked_of_it(query: str, settings: dict[str, str]) -> None:
+    assert read_target(f"postgres://ada@db/app?{query}").settings == {"application_name": "ai-agent", **settings}
 
 
 @pytest.mark.parametrize(("pasted", "why"), UNUSABLE.values(), ids=UNUSABLE.keys())
 def test_an_unusable_url_is_refused_with_the_reason_and_without_itself(pasted: str, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why) as error:
-        connect_arguments(pasted if "@" in pasted else pasted.replace("://", "://ada:secret-word@"))
+        read_target(pasted if "@" in pasted else pasted.replace("://", "://ada:secret-word@"))
 
     assert "DATABASE_URL" in str(error.value)
     assert "secret-word" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
-def test_asyncpg_is_left_to_carry_out_the_modes_that_verify_nothing(mode: str) -> None:
-    arguments = connect_arguments(f"postgres://db/app?sslmode={mode}")
+WRONG_VARIABLES = {
+    "PGSSLMODE": "no-verify",
+    "PGPORT": "abc",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGSSLROOTCERT": "/none",
+    "PGSSLCERT": "/none",
+    "PGSSLKEY": "/none",
+    "PGSSLCRL": "/none",
+    "PGSSLCRLDIR": "/none",
+    "PGSSLMINPROTOCOLVERSION": "TLSv2",
+    "PGSSLMAXPROTOCOLVERSION": "TLSv1",
+    "PGSSLNEGOTIATION": "later",
+    "PGCHANNELBINDING": "always",
+    "PGREQUIREAUTH": "scram-sha-256",
+    "PGGSSENCMODE": "require",
+    "PGSERVICE": "prod",
+    "PGPASSFILE": "/none",
+    "PGOPTIONS": "-c row_security=on",
+    "PGHOST": "..db",
+}
 
-    assert urlsplit(arguments["dsn"]).query == f"sslmode={mode}"
-    assert "ssl" not in arguments
+
+@pytest.mark.parametrize(("variable", "value"), WRONG_VARIABLES.items(), ids=WRONG_VARIABLES.keys())
+def test_a_variable_of_libpq_that_cannot_be_used_is_named(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(ConfigurationError, match=f"^{variable} "):
+        read_target("postgres://ada@/app")
 
 
-@pytest.mark.parametrize(("mode", "check_hostname"), [("verify-ca", False), ("verify-full", True)])
-def test_the_verifying_modes_verify_against_the_systems_certificates(mode: str, check_hostname: bool) -> None:
-    context = connect_arguments(f"postgres://db/app?sslmode={mode}")["ssl"]
+def test_the_variables_of_libpq_are_the_defaults_and_the_url_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"PGHOST": "h1,h2", "PGPORT": "5433", "PGUSER": "ada", "PGPASSWORD": "pw", "PGSSLMODE": "require"}
+    for variable, value in (values | {"PGDATABASE": "app", "PGTARGETSESSIONATTRS": "primary"}).items():
+        monkeypatch.setenv(variable, value)
 
-    assert context.verify_mode == ssl.CERT_REQUIRED
-    assert context.check_hostname is check_hostname
+    given = read_target("postgres://")
+    overruled = read_target("postgres://bob@db:5432/theirs?sslmode=disable&target_session_attrs=any")
+
+    assert described(given) == described(
+        read_target("postgres://ada:pw@h1:5433,h2:5433/app?sslmode=require&target_session_attrs=primary")
+    )
+    assert (overruled.hosts, overruled.tls, overruled.sessions) == ((("db", 5432),), (None,), "any")
+    assert (overruled.credentials["user"], overruled.credentials["database"]) == ("bob", "theirs")
 
 
-def test_sessions_are_in_utc_and_carry_the_services_name() -> None:
-    assert connect_arguments("postgres://db/app")["server_settings"] == {
-        "timezone": "UTC",
-        "application_name": "ai-agent",
-    }
+NOTHING, ANY, ISSUED, NAMED = (
+    None,
+    (ssl.CERT_NONE, False),
+    (ssl.CERT_REQUIRED, False),
+    (ssl.CERT_REQUIRED, True),
+)
+
+TLS = {
+    "": [ANY, NOTHING],
+    "sslmode=disable": [NOTHING],
+    "sslmode=allow": [NOTHING, ANY],
+    "sslmode=prefer": [ANY, NOTHING],
+    "sslmode=require": [ANY],
+    "sslmode=verify-ca": [ISSUED],
+    "sslmode=verify-full": [NAMED],
+    "sslrootcert=system": [NAMED],
+    "ssl=require": [ANY],
+    "ssl=true": [ANY],
+    "sslmode=require&channel_binding=require": [ANY],  # As Neon prints it.
+    "channel_binding=require": [ANY],
+    "channel_binding=require&sslmode=verify-full": [NAMED],
+    "uselibpqcompat=true&sslmode=require": [ANY],
+    "requiressl=1": [ANY],
+    "sslmode=require&sslrootcert={root}": [ISSUED],
+    "sslmode=verify-full&sslrootcert={root}&sslcrl={root}": [NAMED],
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("authority") / "root.crt"
+    trustme.CA().cert_pem.write_to_path(file)
+    return file
+
+
+@pytest.mark.parametrize(("query", "attempts"), TLS.items(), ids=TLS.keys())
+def test_tls_is_what_the_url_asks_for(query: str, attempts: list[Any], root: Path) -> None:
+    assert described(read_target(f"postgres://ada@db/app?{query.format(root=root)}"))["tls"] == attempts
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full", "prefer"])
+def test_versions_of_tls_count_in_every_mode(mode: str) -> None:
+    target = read_target(
+        f"postgres://ada@db/app?sslmode={mode}&ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=tlsv1.3"
+    )
+
+    versions = [(context.minimum_version, context.maximum_version) for context in target.tls if context]
+    assert versions == [(ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_3)]
+
+
+def test_libpqs_own_file_of_authorities_is_trusted_alone(tmp_path: Path, root: Path) -> None:
+    (tmp_path / ".postgresql").mkdir()
+    (tmp_path / ".postgresql/root.crt").write_bytes(root.read_bytes())
+
+    [context] = read_target("postgres://ada@db/app?sslmode=verify-full").tls
+
+    assert context is not None
+    assert len(context.get_ca_certs()) == 1
+
+
+def test_a_file_of_passwords_must_be_private(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    file.write_text("*:*:*:*:secret-word\n")
+    file.chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        read_target(f"postgres://ada@db/app?passfile={file}")
+
+    file.chmod(0o600)
+    assert read_target(f"postgres://ada@db/app?passfile={file}").credentials["passfile"] == str(file)
+
+
+def test_a_target_does_not_show_its_password() -> None:
+    assert "secret-word" not in repr(read_target("postgres://ada:secret-word@db/app"))
 
 
 @pytest.mark.parametrize(("url", "pooled"), NAMES_POOLER.values(), ids=NAMES_POOLER.keys())
 def test_a_url_may_say_that_a_pooler_answers(url: str, pooled: bool) -> None:
-    assert names_pooler(url) is pooled
+    assert read_target(url).pooled is pooled

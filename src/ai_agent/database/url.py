@@ -1,104 +1,197 @@
-"""DATABASE_URL as people paste it, read as libpq would, in the terms of asyncpg."""
+"""DATABASE_URL as people paste it, and libpq's PG* variables, as one set of parameters: the query wins, as in libpq."""
 
+import os
 import re
-import ssl
-from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from collections.abc import Iterator
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ai_agent.errors import ConfigurationError
 
-_UNREADABLE = (
-    "DATABASE_URL cannot be read as a URL: check that it has one host and a port in digits,"
-    " and in the password write / as %2F, # as %23, ? as %3F, [ as %5B"
-)
-
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-
-# Parameters of libpq, Prisma and SQLAlchemy for the client alone; asyncpg would send them on to the server.
-_CLIENT_ONLY = {
-    *("channel_binding", "connect_timeout", "fallback_application_name", "gssdelegation", "gssencmode", "keepalives"),
-    *("keepalives_count", "keepalives_idle", "keepalives_interval", "load_balance_hosts", "max_protocol_version"),
-    *("min_protocol_version", "sslcertmode", "sslcompression", "sslsni", "tcp_user_timeout"),
-    *("connection_limit", "pgbouncer", "pool_timeout", "schema"),
-    *("prepared_statement_cache_size", "statement_cache_size"),
+# The first kind of parameter: honoured as libpq does. `ssl`, `database` and the caches are names of asyncpg and
+# SQLAlchemy, `schema` and `pgbouncer` are Prisma's.
+_HONOURED = {
+    *("host", "hostaddr", "port", "user", "password", "passfile", "dbname", "database", "target_session_attrs"),
+    *("sslmode", "ssl", "requiressl", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcertmode", "sslcrl"),
+    *("sslcrldir", "ssl_min_protocol_version", "ssl_max_protocol_version", "sslnegotiation", "channel_binding"),
+    *("application_name", "options", "schema", "krbsrvname"),
+    *("pgbouncer", "statement_cache_size", "prepared_statement_cache_size"),
 }
 
-# How Prisma, asyncpg and SQLAlchemy are told that a pooler in transaction mode answers, and how Neon and Supabase
-# name theirs: ep-cool-name-pooler.eu-central-1.aws.neon.tech, aws-0-eu-central-1.pooler.supabase.com.
-_POOLER_PARAMETERS = {("pgbouncer", "true"), ("statement_cache_size", "0"), ("prepared_statement_cache_size", "0")}
-_POOLER_HOST = re.compile(r"[-.]pooler\.")
+# Honoured too: the settings of the server that a URL may reasonably carry, and any other whose name has a dot.
+SERVER_SETTINGS = {
+    *("search_path", "role", "statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout"),
+    *("idle_in_transaction_session_timeout", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count"),
+    *("work_mem", "maintenance_work_mem", "temp_buffers", "jit", "plan_cache_mode", "default_tablespace", "geqo"),
+    *("log_statement", "log_min_duration_statement", "client_min_messages", "lc_messages", "random_page_cost"),
+}
+
+# The second kind: for another client, or about waiting and formats that the service decides. They are dropped.
+_DROPPED = {
+    # libpq
+    *("connect_timeout", "fallback_application_name", "client_encoding", "timezone", "datestyle", "intervalstyle"),
+    *("keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "tcp_user_timeout", "sslsni"),
+    *("sslcompression", "gssdelegation", "gsslib", "load_balance_hosts", "min_protocol_version"),
+    *("max_protocol_version", "extra_float_digits", "bytea_output", "sslkeylogfile"),
+    # Prisma, Supabase and Vercel
+    *("connection_limit", "pool_timeout", "socket_timeout", "supa", "workaround"),
+    # node-postgres and postgres.js
+    *("uselibpqcompat", "max", "min", "idle_timeout", "max_lifetime", "prepare", "keepalive", "query_timeout"),
+    *("connectiontimeoutmillis", "idletimeoutmillis", "allowexitonidle", "fetch_types"),
+    # pgx, lib/pq and sqlx
+    *("pool_max_conns", "pool_min_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time", "binary_parameters"),
+    *("pool_health_check_period", "pool_max_conn_lifetime_jitter", "default_query_exec_mode", "statement_cache_mode"),
+    *("statement_cache_capacity", "description_cache_capacity", "statement-cache-capacity"),
+    # JDBC
+    *("preparethreshold", "preparedstatementcachequeries", "preferquerymode", "rewritebatchedinserts", "logintimeout"),
+    *("connecttimeout", "sockettimeout", "canceltimeout", "tcpkeepalive", "applicationname", "defaultrowfetchsize"),
+    *("assumeminserverversion", "autosave", "stringtype", "binarytransfer", "loggerlevel"),
+    # Npgsql
+    *("pooling", "minpoolsize", "maxpoolsize", "minimum pool size", "maximum pool size", "timeout", "command timeout"),
+    *("commandtimeout", "include error detail", "no reset on close", "max auto prepare", "connection idle lifetime"),
+    # asyncpg, SQLAlchemy, psycopg, Django and Rails
+    *("command_timeout", "max_cached_statement_lifetime", "max_cacheable_statement_size", "prepare_threshold"),
+    *("prepared_statement_name_func", "async_fallback", "conn_max_age", "conn_health_checks", "pool", "pool_size"),
+    *("max_overflow", "pool_recycle", "pool_pre_ping", "checkout_timeout", "reaping_frequency", "prepared_statements"),
+    *("disable_server_side_cursors", "advisory_locks", "statement_limit"),
+}
+
+_UNENFORCED = "which the driver cannot enforce: leave it out"
+_PINNED = "which the service sets itself, because its promises rest on it: leave it out"
+_UNREAD = "which is not read here: write out the host, the user and the database that it stands for"
+
+# The third kind: without one of these the connection would go elsewhere, or be less safe than asked. They are refused.
+_REFUSED = {
+    "require_auth": _UNENFORCED,
+    "requirepeer": _UNENFORCED,
+    "gssencmode": "which the driver cannot enforce: leave it out, or write gssencmode=disable",
+    "service": _UNREAD,
+    "servicefile": _UNREAD,
+    "replication": "which is not for queries: leave it out",
+    "default_transaction_isolation": _PINNED,
+    "default_transaction_deferrable": _PINNED,
+    "row_security": _PINNED,
+    "synchronous_commit": _PINNED,
+    "default_transaction_read_only": "with which the service could not write: leave it out",
+    "session_replication_role": "with which the database would drop its own rules: leave it out",
+    "currentschema": "which is another client's: write search_path",
+    "targetservertype": "which is another client's: write target_session_attrs=read-write",
+    "sslaccept": "which is another client's: write sslmode=verify-full to have the certificate checked",
+    "sslidentity": "which is another client's: write sslcert and sslkey",
+    "sslfactory": "which is another client's: write sslmode",
+    "trust server certificate": "which is another client's: write sslmode=require",
+}
+
+# Values of theirs that ask for nothing.
+_HARMLESS = {("gssencmode", "disable"), ("gssencmode", "prefer"), ("sslaccept", "accept_invalid_certs")}
+
+# libpq's environment variables, each with the parameter that it is the default of.
+VARIABLES = {
+    **{f"PG{name.upper()}": name for name in ("host", "hostaddr", "port", "user", "password", "passfile", "options")},
+    **{f"PG{name.upper()}": name for name in ("sslmode", "requiressl", "sslrootcert", "sslcert", "sslkey", "sslcrl")},
+    **{f"PG{name.upper()}": name for name in ("sslcrldir", "sslcertmode", "sslnegotiation", "gssencmode", "service")},
+    **{f"PG{name.upper()}": name for name in ("requirepeer", "krbsrvname")},
+    "PGDATABASE": "dbname",
+    "PGREQUIREAUTH": "require_auth",
+    "PGCHANNELBINDING": "channel_binding",
+    "PGTARGETSESSIONATTRS": "target_session_attrs",
+    "PGSSLMINPROTOCOLVERSION": "ssl_min_protocol_version",
+    "PGSSLMAXPROTOCOLVERSION": "ssl_max_protocol_version",
+}
+
+_UNREADABLE = (
+    "DATABASE_URL cannot be read as a URL: check that every port is in digits,"
+    " and in the password write / as %2F, # as %23, ? as %3F, @ as %40, [ as %5B, % as %25"
+)
 
 
-def connect_arguments(database_url: str) -> dict[str, Any]:
-    """asyncpg's arguments for a PostgreSQL URL as a provider prints it; ConfigurationError if it cannot be used.
+class Parameters(dict[str, str]):
+    """Values by libpq's names. Each comes from DATABASE_URL, or from the variable that `source` names."""
 
-    asyncpg reads the URL as libpq would, except for what is mended here: the schemes of SQLAlchemy, parameters
-    it does not know, and `verify-*` without a root certificate, which means the system's certificates.
-    """
-    parts, query = _read(database_url)
-    mode = _ssl_mode(query)
-    kept = {name: value for name, value in query.items() if name not in _CLIENT_ONLY}
-    arguments: dict[str, Any] = {
-        "dsn": parts._replace(scheme="postgresql", query=urlencode(kept)).geturl(),
-        # Columns without a time zone hold UTC, and JSON made by the server prints UTC.
-        "server_settings": {"timezone": "UTC", "application_name": query.get("application_name", "ai-agent")},
-    }
-    root = query.get("sslrootcert", "system")
-    context = _read_certificates(root, query)
-    if mode in ("verify-ca", "verify-full") and root == "system":
-        context.check_hostname = mode == "verify-full"
-        arguments["ssl"] = context
-    return arguments
+    def __init__(self) -> None:
+        super().__init__({name: value for variable, name in VARIABLES.items() if (value := os.environ.get(variable))})
+        self._sources = {name: variable for variable, name in VARIABLES.items() if name in self}
+
+    def source(self, name: str) -> str:
+        return self._sources.get(name, "DATABASE_URL")
+
+    def set(self, name: str, value: str) -> None:
+        self[name] = value
+        self._sources.pop(name, None)
 
 
-def names_pooler(database_url: str) -> bool:
-    """Whether the URL itself says that a pooler in transaction mode stands before the server."""
-    parts, query = _read(database_url)
-    return _POOLER_HOST.search(parts.hostname or "") is not None or not _POOLER_PARAMETERS.isdisjoint(query.items())
-
-
-def _read(database_url: str) -> tuple[SplitResult, dict[str, str]]:
+def read_parameters(database_url: str) -> Parameters:
+    """Everything that a URL and the PG* variables say; ConfigurationError for what can be neither done nor dropped."""
+    parameters = Parameters()
     try:
-        parts = urlsplit(database_url.strip())
-        parts.port  # noqa: B018  # Reading it checks it.
-        if not (host := unquote(parts.hostname or "")).startswith("/"):  # As the path of a socket does.
-            host.encode("idna")
-    except ValueError:  # Its text quotes what it took for the port, which may be the beginning of the password.
+        parts = _split(database_url.strip())
+        for name, value in (*_read_parts(parts), *_read_query(parts.query)):
+            parameters.set(name, value)
+        "".join(parameters.values()).encode()
+    except ConfigurationError:
+        raise
+    except ValueError:  # Its text quotes what may be a piece of the password.
         raise ConfigurationError(_UNREADABLE) from None
+    for name, value in list(parameters.items()):
+        _check(name, value, parameters.source(name))
+        if name in _DROPPED or (name, value) in _HARMLESS:
+            del parameters[name]
+    return parameters
+
+
+def _check(name: str, value: str, source: str) -> None:
+    """Raise ConfigurationError for a parameter of the third kind, and for one that nobody knows."""
+    if "\0" in value:
+        raise ConfigurationError(f"{source} has %00 in it, which PostgreSQL cannot take")
+    if (name, value) in _HARMLESS:
+        return
+    check_option(name, source)
+    if name not in _HONOURED | SERVER_SETTINGS | _DROPPED and "." not in name:
+        # A name that is not one may be the rest of a password.
+        shown = name if re.fullmatch(r"[a-z0-9_ -]{1,40}", name) else "a parameter"
+        raise ConfigurationError(f"{source} has {shown}, which neither the service nor the server knows: leave it out")
+
+
+def check_option(name: str, source: str) -> None:
+    """Raise ConfigurationError for what must not be set, in the query or among the `options`."""
+    if name in _REFUSED:
+        raise ConfigurationError(f"{source} has {name}, {_REFUSED[name]}")
+
+
+def _split(database_url: str) -> SplitResult:
+    parts = urlsplit(database_url)
     if parts.scheme not in ("postgres", "postgresql", "postgresql+asyncpg"):
         raise ConfigurationError("DATABASE_URL must begin with postgresql://")
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if "@" not in parts.netloc and any("@" in text for text in (parts.path, parts.fragment, *query)):
-        raise ConfigurationError(_UNREADABLE)  # The netloc has ended in the middle of the password.
-    if "require_auth" in query:
-        raise ConfigurationError("DATABASE_URL has require_auth, which the driver cannot enforce: leave it out")
-    return parts, query
+    # The netloc has ended in the middle of the password.
+    astray = "@" not in parts.netloc and any("@" in text for text in (parts.path, re.sub("=[^&]*", "", parts.query)))
+    if astray or parts.fragment:
+        raise ConfigurationError(_UNREADABLE)
+    return parts
 
 
-def _ssl_mode(query: dict[str, str]) -> str | None:
-    """Settle on one sslmode in the query; `ssl=` is how asyncpg's own URLs spell it."""
-    mode = query.pop("ssl", None) or query.get("sslmode")
-    if mode == "true":
-        mode = "require"
-    if query.get("sslrootcert") == "system":  # As in libpq: a weaker mode would let anyone with a certificate in.
-        mode = mode or "verify-full"
-        if mode != "verify-full":
-            raise ConfigurationError("DATABASE_URL has sslrootcert=system, which needs sslmode=verify-full")
-    if query.get("channel_binding") == "require" and mode in (None, "allow", "prefer"):
-        mode = "require"  # Channel binding itself is beyond asyncpg, but it implies TLS.
-    if mode is not None and mode not in _SSL_MODES:
-        raise ConfigurationError(f"DATABASE_URL has an unknown sslmode; use one of {', '.join(_SSL_MODES)}")
-    if mode is not None:
-        query["sslmode"] = mode
-    return mode
+def _read_parts(parts: SplitResult) -> Iterator[tuple[str, str]]:
+    credentials, _, addresses = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    hosts, ports = split_addresses(addresses)
+    found = {"user": unquote(user, errors="strict"), "password": unquote(password, errors="strict")}
+    found |= {"host": ",".join(hosts), "port": ",".join(ports) if any(ports) else ""}
+    found["dbname"] = unquote(parts.path[1:], errors="strict")
+    yield from ((name, value) for name, value in found.items() if value)
 
 
-def _read_certificates(root: str, query: dict[str, str]) -> ssl.SSLContext:
-    """Read the files now: asyncpg does so when it connects, and then a wrong path would look like an outage."""
-    try:
-        context = ssl.create_default_context(cafile=None if root == "system" else root)
-        if "sslcert" in query:
-            context.load_cert_chain(query["sslcert"], query.get("sslkey"), query.get("sslpassword", ""))
-    except OSError as error:
-        raise ConfigurationError(f"DATABASE_URL names a certificate that cannot be read: {error}") from None
-    return context
+def split_addresses(addresses: str) -> tuple[list[str], list[str]]:
+    """The hosts and ports of `h1:p1,[::1]:p2`; a port that is not given is empty. ValueError if it is none."""
+    hosts, ports = [], []
+    for address in addresses.split(","):
+        found = re.fullmatch(r"(\[[0-9A-Fa-f:.%a-z]+\]|[^\[\]:]*)(?::([0-9]*))?", address)
+        if found is None:
+            raise ValueError
+        hosts.append(unquote(found[1].strip("[]"), errors="strict"))
+        ports.append(found[2] or "")
+    return hosts, ports
+
+
+def _read_query(query: str) -> Iterator[tuple[str, str]]:
+    """As libpq reads it, which takes a plus sign for itself."""
+    for pair in filter(None, query.split("&")):
+        name, _, value = pair.partition("=")
+        yield unquote(name, errors="strict").lower(), unquote(value, errors="strict")

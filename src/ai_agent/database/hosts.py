@@ -1,0 +1,184 @@
+"""Connecting in time: to the host that takes writes, with the server settings that the service's promises rest on."""
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+
+from ai_agent.database.settings import MARKER, Level, make_levels
+from ai_agent.database.target import Target
+
+# The part of the time that connecting may take; the hosts share it.
+_CONNECT_WITHIN = 0.9
+
+# What a host that cannot be used raises.
+_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+# A refusal of these classes of SQLSTATE is about credentials, the database or its availability, not about settings.
+_NOT_ABOUT_SETTINGS = ("28", "3D", "53", "57")
+
+_UNSETTLED = (
+    "a pooler refuses the time zone or the search_path that DATABASE_URL asks for, and the role's own are others:"
+    " ALTER ROLE ... SET timezone = 'UTC', and SET search_path likewise"
+)
+
+_TAKES_WRITES = """
+SELECT WHERE NOT pg_is_in_recovery() AND ('{sessions}' = 'primary' OR current_setting('transaction_read_only') = 'off')
+"""
+
+
+class Connector:
+    """Opens connections to one target. It remembers which host answered, and which settings a pooler refused."""
+
+    def __init__(
+        self,
+        target: Target,
+        seconds: float,
+        *,
+        for_migrations: bool = False,
+        connection_class: type[asyncpg.Connection] = asyncpg.Connection,
+    ) -> None:
+        """Connect within so many seconds. The statements of a migration get no time-out from the service."""
+        self._target = target
+        self._seconds = seconds
+        self._class = connection_class
+        self._hosts = list(target.hosts)
+        self._levels = make_levels(target.settings, seconds)
+        if for_migrations or target.pooled:
+            self._levels = self._levels[1:]
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler in transaction mode may run the next statement on another server."""
+        return not self._levels[0].direct
+
+    async def connect(self) -> asyncpg.Connection:
+        """A connection to the first host that will do; if none will, what the last one raised.
+
+        A silent host costs its share of the time, and goes to the end of the line. A host that is read-only is left
+        for the next; when all of them are, it depends on target_session_attrs whether that will do.
+        """
+        failure: Exception = ConnectionError("no host of DATABASE_URL takes writes at the moment")
+        read_only: list[asyncpg.Connection] = []
+        deadline = asyncio.get_running_loop().time() + _CONNECT_WITHIN * self._seconds
+        hosts = list(self._hosts)
+        try:
+            for tried, host in enumerate(hosts):
+                try:
+                    share = (deadline - asyncio.get_running_loop().time()) / (len(hosts) - tried)
+                    async with asyncio.timeout(share):
+                        connection, usable = await self._try(host)
+                except _FAILURES as error:
+                    failure = error
+                else:
+                    if usable:
+                        self._move(host, 0)
+                        return connection
+                    read_only.append(connection)
+                self._move(host, len(hosts))
+            if read_only and self._target.sessions == "any":
+                return read_only.pop()
+        finally:
+            for connection in read_only:
+                connection.terminate()
+        raise failure
+
+    def _move(self, host: tuple[str, int], place: int) -> None:
+        self._hosts.remove(host)
+        self._hosts.insert(place, host)
+
+    async def _try(self, host: tuple[str, int]) -> tuple[asyncpg.Connection, bool]:
+        """A connection, and whether it takes writes where that matters."""
+        connection = await self._open(host)
+        if self._target.sessions == "any" and len(self._hosts) == 1:
+            return connection, True
+        with _terminating(connection):
+            return connection, await _is_true(connection, _TAKES_WRITES.format(sessions=self._target.sessions))
+
+    async def _open(self, host: tuple[str, int]) -> asyncpg.Connection:
+        """Connect with the most settings that are taken, and let the next call begin with those."""
+        refusal: Exception | None = None
+        levels = self._levels
+        for number, level in enumerate(levels):
+            marker = secrets.token_hex(8)
+            try:
+                connection = await self._dial(host, level, marker)
+            except (asyncpg.PostgresError, asyncpg.InternalClientError) as error:
+                if level is levels[-1] or not _is_about_settings(error):
+                    raise
+                refusal = error
+                continue
+            with _terminating(connection):
+                if await self._is_settled(connection, level, marker, refusal):
+                    self._levels = levels[number:]
+                    return connection
+            connection.terminate()
+        raise ConnectionError(_UNSETTLED) from refusal
+
+    async def _is_settled(
+        self, connection: asyncpg.Connection, level: Level, marker: str, refusal: Exception | None
+    ) -> bool:
+        gone = isinstance(refusal, asyncpg.ConnectionDoesNotExistError)
+        if refusal is not None and (gone or not self._target.settings.keys() <= level.startup.keys()):
+            itself = f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}"
+            if await _is_true(connection, itself):
+                raise refusal  # No pooler: the server was away for a moment, or does not know what the URL asks for.
+        return not level.question or await _is_true(connection, level.question.replace("{marker}", marker))
+
+    async def _dial(self, host: tuple[str, int], level: Level, marker: str) -> asyncpg.Connection:
+        """Connect with or without TLS, whichever is the first that the sslmode allows and the server takes."""
+        address, port = host
+        attempts = (None,) if address.startswith("/") else self._target.tls
+        for context in attempts:
+            try:
+                connection: asyncpg.Connection = await asyncpg.connect(
+                    host=address,
+                    port=port,
+                    **self._target.credentials,
+                    ssl=False if context is None else context,
+                    direct_tls=self._target.direct_tls and context is not None,
+                    server_settings={**level.startup, **({MARKER: marker} if level.direct else {})},
+                    statement_cache_size=100 if level.direct else 0,
+                    target_session_attrs=SessionAttribute.any,
+                    timeout=self._seconds,
+                    connection_class=self._class,
+                )
+            except (OSError, asyncpg.PostgresError) as error:
+                if context is attempts[-1] or not _is_about_tls(error):
+                    raise
+            else:
+                return connection
+        raise AssertionError("there is always an attempt")
+
+
+def _is_about_settings(error: Exception) -> bool:
+    return not str(getattr(error, "sqlstate", "")).startswith(_NOT_ABOUT_SETTINGS)
+
+
+def _is_about_tls(error: Exception) -> bool:
+    """Whether the other way, with or without TLS, may do. asyncpg raises bare ConnectionErrors when TLS is refused."""
+    if isinstance(error, asyncpg.InvalidPasswordError):
+        return False
+    return type(error) is ConnectionError or isinstance(
+        error, ssl.SSLError | ConnectionResetError | asyncpg.InvalidAuthorizationSpecificationError
+    )
+
+
+async def _is_true(connection: asyncpg.Connection, question: str) -> bool:
+    """Whether a statement returns rows. It goes by the simple protocol, which no pooler can tear apart."""
+    status: str = await connection.execute(question)
+    return not status.endswith(" 0")
+
+
+@contextmanager
+def _terminating(connection: asyncpg.Connection) -> Iterator[None]:
+    """Close at once what cannot be used because of an exception."""
+    try:
+        yield
+    except BaseException:
+        connection.terminate()
+        raise

@@ -1,0 +1,86 @@
+"""The server settings that a connection begins with: all of them on a server itself, fewer where a pooler refuses."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+# Columns without a time zone hold UTC, and JSON made by the server prints UTC. Nearly all poolers pass this on.
+_ALWAYS = {"timezone": "UTC"}
+
+# What a role or a database may have set otherwise.
+_DIRECT = {
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "row_security": "off",  # A query that a policy would shorten fails then, rather than show less.
+    # An idle connection says something before firewalls and address translators forget it.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+
+_IDLE_TIMEOUT = "300000"  # Milliseconds: the connections of a burst stay for the next one, and no longer.
+
+# A server knows this one from the first message of this very connection, so a pooler that takes settings and forgets
+# them is found out by it.
+MARKER = "ai_agent.connection"
+
+# This must be one statement in the simple protocol, because a pooler may run the next one on another server. It returns
+# rows only if the server knows the marker. It sets what older servers refuse at the start because they do not know it,
+# and what depends on the server: a commit waits for the disk at least, unless the server itself rather than a role or a
+# database says otherwise.
+_SETTLE = """\
+SELECT set_config(name, value, false)
+FROM (VALUES
+    ('lock_timeout', {lock_timeout}),
+    ('idle_session_timeout', {idle_session_timeout}),
+    ('transaction_timeout', {transaction_timeout}),
+    ('synchronous_commit', CASE
+        WHEN current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+            AND (SELECT source FROM pg_settings WHERE name = 'synchronous_commit')
+            NOT IN ('default', 'environment variable', 'configuration file', 'command line') THEN 'on'
+        ELSE current_setting('synchronous_commit') END)
+) AS ours (name, value)
+WHERE current_setting('ai_agent.connection', true) = '{{marker}}' AND current_setting(name, true) IS NOT NULL
+"""
+
+# Where a pooler refuses a setting, the role's own may do.
+_UTC_HOLDS = "current_setting('TimeZone') IN ('UTC', 'Etc/UTC')"
+_PATH_HOLDS = "{path} IN (current_setting('search_path'), current_schema(), '\"' || current_schema() || '\"')"
+
+
+class Level(NamedTuple):
+    """Settings that go together, from the most to the fewest that a server or a pooler may take."""
+
+    direct: bool
+    """Whether they are for a server itself, which keeps them and the names of statements."""
+    startup: Mapping[str, str]
+    """What the connection begins with."""
+    question: str
+    """A statement that returns rows if the settings hold; it may be empty. `{marker}` is the connection's own."""
+
+
+def make_levels(asked: dict[str, str], seconds: float) -> list[Level]:
+    """The levels for the settings that DATABASE_URL asks for. A statement ends a second after its request's time."""
+    given_up = str(round((seconds + 1) * 1000))
+    time_outs = {"statement_timeout": given_up, "idle_in_transaction_session_timeout": given_up}
+    later = {"lock_timeout": "0", "idle_session_timeout": _IDLE_TIMEOUT, "transaction_timeout": "0"}
+    settle = _SETTLE.format(**{name: _literal(asked.get(name, value)) for name, value in later.items()})
+    first = {name: value for name, value in asked.items() if name not in later}
+    # Without these the connection would be nobody's, or, with Neon's `options`, to another server.
+    kept = {name: value for name, value in asked.items() if name in ("application_name", "options")}
+    path = [_PATH_HOLDS.format(path=_literal(asked["search_path"]))] if "search_path" in asked else []
+    options = {name: value for name, value in kept.items() if name == "options"}
+    levels = [
+        Level(True, _DIRECT | time_outs | first | _ALWAYS, settle),
+        Level(False, asked | _ALWAYS, ""),
+        Level(False, kept | _ALWAYS, _ask(path)),
+        Level(False, options, _ask([_UTC_HOLDS, *path])),
+    ]
+    return levels if asked.keys() - kept.keys() else [levels[0], *levels[2:]]
+
+
+def _ask(conditions: list[str]) -> str:
+    return f"SELECT WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _literal(text: str) -> str:
+    return "'{}'".format(text.replace("'", "''"))
