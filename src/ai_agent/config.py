@@ -1,12 +1,26 @@
 """Every setting of the service, read once from the environment and `.env`."""
 
+import os
 import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ai_agent.errors import ConfigurationError
+
+ENV_FILE = Path(".env")
+_ENCODING = "utf-8-sig"  # UTF-8, with or without the mark that some editors put first.
+
+# Other programs' variables are in the same environment: below this likeness a name is more likely one of theirs.
+_LIKENESS = 0.905
+
+# What no `Origin` header begins with: a page of these schemes has the origin `null`, or none.
+_NO_ORIGINS = ("ws:", "wss:", "file:", "data:", "blob:", "about:", "javascript:", "mailto:", "view-source:")
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
@@ -30,7 +44,9 @@ def check_secret(secret: SecretStr) -> SecretStr:
 class Settings(BaseSettings):
     """The service's configuration; each field is the environment variable of the same name."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE, env_file_encoding=_ENCODING, env_ignore_empty=True, extra="ignore"
+    )
 
     database_url: SecretStr
     """PostgreSQL, as the provider prints it."""
@@ -77,8 +93,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            if not re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin):
-                raise ValueError("give origins as browsers send them, such as https://app.example.com, between commas")
+            _check_origin(origin)
         return origins
 
     @model_validator(mode="after")
@@ -88,8 +103,23 @@ class Settings(BaseSettings):
         return self
 
 
+def _check_origin(origin: str) -> None:
+    """Refuse what no browser sends, or what any page can make it send."""
+    if origin == "null":
+        raise ValueError("null is what every sandboxed page and every local file sends: give the page an origin")
+    if not origin.isascii():
+        raise ValueError("write a host as browsers send it, in Punycode: xn--9ca.example.com for é.example.com")
+    found = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?", origin)
+    if not found or origin.startswith(_NO_ORIGINS) or int(found[3] or 1) > 65535:
+        raise ValueError(
+            "give origins as browsers send them, between commas and without a path,"
+            " such as https://app.example.com or tauri://localhost"
+        )
+
+
 def load_settings() -> Settings:
     """Read the settings; ConfigurationError names each variable that is missing or wrong."""
+    _check_env_file()
     try:
         return Settings()  # type: ignore[call-arg]  # The values come from the environment.
     except ValidationError as error:
@@ -97,8 +127,39 @@ def load_settings() -> Settings:
         raise ConfigurationError("; ".join(problems)) from None
 
 
+def find_mistyped() -> Iterator[str]:
+    """A sentence for each variable, in the environment or in `.env`, whose name is nearly that of an unset setting.
+
+    It is for the log, and no reason not to start: the variable may be another program's, and a guess of ours must not
+    stop a deployment. What a setting that was meant and is not there could do harm by is off without it.
+    """
+    given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE, encoding=_ENCODING))}
+    plain = {name.upper().replace("_", ""): name.upper() for name in Settings.model_fields if name.upper() not in given}
+    for name in sorted(given - {name.upper() for name in Settings.model_fields}):
+        for match in get_close_matches(name.replace("_", ""), plain, n=1, cutoff=_LIKENESS):
+            yield f"{name} is set, which is no setting of this service: was {plain[match]} meant?"
+
+
+def _check_env_file() -> None:
+    """pydantic-settings passes over a file that is not there or is a folder; of any other it needs the text."""
+    try:
+        text = ENV_FILE.read_text(_ENCODING)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return
+    except OSError as error:
+        raise ConfigurationError(f".env cannot be read ({error.strerror}): let the service's user read it") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f".env is not UTF-8 (line {line}): save it again as UTF-8") from None
+    if "\0" in text:
+        raise ConfigurationError(".env is not UTF-8, but UTF-16 by the look of it: save it again as UTF-8")
+
+
 def _describe(location: tuple[int | str, ...], kind: str, message: str) -> str:
     variable = str(location[0]).upper() if location else ""
     if kind == "missing":
-        return f"{variable} is not set; .env.example shows every setting"
+        hints = [hint for hint in find_mistyped() if variable in hint]
+        if ENV_FILE.is_dir():
+            hints.append(".env is a folder, and no file of settings")
+        return "; ".join((f"{variable} is not set", *hints, ".env.example shows every setting"))
     return f"{variable}: {message}".removeprefix(": ")

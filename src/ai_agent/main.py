@@ -1,5 +1,6 @@
 """The application: settings in, routers, middleware and error responses put together."""
 
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -13,10 +14,12 @@ from ai_agent import logs
 from ai_agent.api import chat, docs, errors, health, history, trusted_services
 from ai_agent.api.middleware import RequestLog
 from ai_agent.api.openapi import DESCRIPTION, TAGS, App
-from ai_agent.config import Settings, load_settings
+from ai_agent.config import Settings, find_mistyped, load_settings
 from ai_agent.database.pool import close_engine, create_engine
 from ai_agent.errors import ConfigurationError
 from ai_agent.metrics import Metrics
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -59,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     logs.configure(settings.log_level, settings.log_format)
+    for sentence in find_mistyped():
+        logger.warning(sentence)
     yield
     await close_engine(app.state.engine)
 

@@ -12,9 +12,10 @@ import pytest
 from ai_agent.database.hosts import Connector
 from ai_agent.database.target import read_target
 from ai_agent.local_postgres import run_postgres
-from tests.conftest import FAST, NewDatabase, run_sql
-from tests.proxy import run_proxy
-from tests.refusing import LEAST, USUAL, run_refusing
+from tests.support.database import FAST, run_sql
+from tests.support.proxy import run_proxy
+from tests.support.refusing import LEAST, USUAL, run_refusing
+from tests.support.types import NewDatabase
 
 SPOILED = {
     "default_transaction_isolation": "'repeatable read'",

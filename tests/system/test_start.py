@@ -61,3 +61,39 @@ def test_the_service_starts_while_the_database_is_away(start_service: StartServi
     service = start_service(DATABASE_URL="postgresql://127.0.0.1:1/app")
 
     assert httpx.get(f"{service.url}/health").json() == {"status": "healthy", "service": "ai-agent"}
+
+
+def test_a_mistyped_setting_is_named_in_the_log(start_service: StartService) -> None:
+    service = start_service(DATABASE_POOLSIZE="7")
+
+    sentence = "DATABASE_POOLSIZE is set, which is no setting of this service: was DATABASE_POOL_SIZE meant?"
+    assert service.log.read_text().count(sentence) == 1
+
+
+def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".env").symlink_to("/proc/self/mem")  # Nobody can read its first bytes, root neither.
+
+    ended = serve(tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr == (
+        "ai-agent cannot start: .env cannot be read (Input/output error): let the service's user read it\n"
+    )
+
+
+def test_a_home_that_may_not_be_entered_is_no_obstacle(start_service: StartService, tmp_path: Path) -> None:
+    closed = tmp_path / "home"
+    closed.mkdir(mode=0)
+    # Root may enter any folder, and fails at a name that is too long in the same way.
+    homes = [str(closed), f"/{'x' * 300}"]
+
+    services = [start_service(HOME=home) for home in homes]
+
+    assert [httpx.get(f"{service.url}/health/ready").status_code for service in services] == [200, 200]
+
+
+def test_a_variable_of_libpq_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+    ended = serve(tmp_path, DATABASE_URL="postgresql://db/app", PGPORT="abc", PGSSLMODE="no-verify")
+
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr == "ai-agent cannot start: PGPORT has a port that is not a number from 1 to 65535\n"
