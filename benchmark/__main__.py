@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import psutil
 
-from ai_agent.local_postgres import run_postgres
+from ai_agent.local.postgres import run_postgres
 from tests.support.database import FAST, PROJECT, USER_SESSIONS, migrate, run_sql
 from tests.support.proxy import run_proxy
 from tests.support.service import Service, run_service

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from ai_agent.config import Settings
-from ai_agent.local_postgres import run_postgres
+from ai_agent.local.postgres import run_postgres
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import FAST, USER_SESSIONS, migrate, run_sql
 from tests.support.service import Service, run_service

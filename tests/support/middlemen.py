@@ -12,10 +12,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ai_agent.local_postgres import find_launcher
+from ai_agent.local.programs import find_launcher
 
 # Debian installs both in a folder that is only on root's PATH.
 PATH = os.environ["PATH"] + ":/usr/sbin"
+
+# Root's tests start them as `nobody`, and they read their settings in a folder that only root may enter.
+READ_ALL = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
 
 
 @contextmanager
@@ -79,7 +82,7 @@ def _run(program: str, *arguments: str | Path, port: int, log: Path) -> Iterator
     if executable is None:
         pytest.skip(f"{program} is not installed")
     with log.open("w") as output:
-        process = subprocess.Popen([*find_launcher(), executable, *arguments], stdout=output, stderr=output)
+        process = subprocess.Popen([*find_launcher(*READ_ALL), executable, *arguments], stdout=output, stderr=output)
     try:
         _wait_until_connected(process, port, log)
         yield

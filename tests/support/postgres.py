@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ai_agent.local_postgres import run_postgres
+from ai_agent.local.postgres import run_postgres
 from tests.support.types import Headers
 
 
@@ -40,10 +40,15 @@ class Server:
                 os.kill(process, signal.SIGKILL)
         self._running.close()
 
-    def start_slowly(self, hold: Path) -> None:
+    @property
+    def hold(self) -> Path:
+        """A file that a slow start waits for; it stands where the server may look."""
+        return self._directory / "data/hold"
+
+    def start_slowly(self) -> None:
         """Start in recovery, as from a backup: PostgreSQL refuses connections until the file `hold` is gone."""
         (self._directory / "data/recovery.signal").touch()
-        self.start(f"restore_command=while [ -e {hold} ]; do sleep 0.05; done; false")
+        self.start("restore_command=while [ -e hold ]; do sleep 0.05; done; false")
 
 
 class OwnServer(NamedTuple):

@@ -324,20 +324,17 @@ async def test_a_server_that_is_gone_is_a_503_and_its_return_needs_no_restart(en
         await assert_recovered(client)
 
 
-async def test_a_server_that_is_starting_up_is_a_503_until_it_has_started(
-    own_server: OwnServer, tmp_path: Path
-) -> None:
+async def test_a_server_that_is_starting_up_is_a_503_until_it_has_started(own_server: OwnServer) -> None:
     server, headers = own_server
-    hold = tmp_path / "hold"
-    hold.touch()
+    server.hold.touch()
     server.stop()
     async with serving(server.url, headers) as client:
-        starting = asyncio.create_task(asyncio.to_thread(server.start_slowly, hold))
+        starting = asyncio.create_task(asyncio.to_thread(server.start_slowly))
         await until_starting_up(server.url)
 
         responses = await ask_everything(client)
 
-        hold.unlink()
+        server.hold.unlink()
         await starting
         for response in responses:
             assert_unavailable(response)

@@ -20,7 +20,7 @@ from ai_agent.database.connection import Connection
 from ai_agent.database.pool import create_engine
 from ai_agent.database.statements import Statement
 from ai_agent.errors import DatabaseUnavailable
-from ai_agent.local_postgres import run_postgres
+from ai_agent.local.postgres import run_postgres
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import FAST, USER_SESSIONS, alembic, migrate, run_sql
 from tests.support.middlemen import run_pgbouncer

@@ -1,5 +1,6 @@
 """TLS to the database is never weaker than DATABASE_URL asks for."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from ai_agent.database.connection import Connection
 from ai_agent.database.pool import create_engine
 from ai_agent.database.statements import Statement
 from ai_agent.errors import DatabaseUnavailable
-from ai_agent.local_postgres import run_postgres
+from ai_agent.local.postgres import run_postgres
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import FAST, alembic
 
@@ -69,9 +70,6 @@ def secure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureSe
     folder = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
-    (folder / "server.key").touch(mode=0o600)
-    certificate.private_key_pem.write_to_path(folder / "server.key")
-    certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
     authority.cert_pem.write_to_path(folder / "root.crt")
     trustme.CA().cert_pem.write_to_path(folder / "other_root.crt")
     server = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes())
@@ -79,11 +77,17 @@ def secure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureSe
     revoke(authority, folder / "none.crl")
     (folder / "lists").mkdir()
     revoke(authority, folder / "lists" / f"{name_hash(folder / 'root.crt')}.r0")
-    options = (f"ssl_cert_file={folder}/server.crt", f"ssl_key_file={folder}/server.key")
     with ExitStack() as running_server:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("POSTGRES_BIN", str(DEBIAN[-1]))
-            url = running_server.enter_context(run_postgres(folder / "postgres", *FAST, "ssl=on", *options))
+            with run_postgres(folder / "postgres", *FAST):
+                data = folder / "postgres/data"  # Where the server may read them, and looks for them by itself.
+            (data / "server.key").touch(mode=0o600)
+            certificate.private_key_pem.write_to_path(data / "server.key")
+            certificate.cert_chain_pems[0].write_to_path(data / "server.crt")
+            for file in data.glob("server.*"):
+                os.chown(file, data.stat().st_uid, -1)
+            url = running_server.enter_context(run_postgres(folder / "postgres", *FAST, "ssl=on"))
         files = {
             "root": "root.crt",
             "other_root": "other_root.crt",

