@@ -8,6 +8,7 @@ COPY pyproject.toml uv.lock ./
 RUN uv sync --frozen --no-dev --no-install-project
 COPY README.md ./
 COPY src src
+COPY alembic alembic
 RUN uv sync --frozen --no-dev --no-editable
 
 FROM python:3.13-slim

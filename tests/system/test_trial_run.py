@@ -1,77 +1,31 @@
 """`ai-agent` started by hand: a real process in an empty folder, with the PostgreSQL that it starts."""
 
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import asyncpg
-import httpx
 import pytest
 
 from ai_agent.local.postgres import run_postgres
+from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, api, fail, page, start_trial, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
-
-AI_AGENT = (str(Path(sys.executable).with_name("ai-agent")), "--port", "0")
-ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
-
-Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start `ai-agent` in the test's folder, with the environment given, and wait for its page in `output`."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(**environment: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / "output").open("w") as output:
-            process = subprocess.Popen(
-                AI_AGENT, cwd=tmp_path, env=ENVIRONMENT | environment, stdout=output, stderr=output
-            )
-        started.append(process)
-        wait_until(lambda: "Ctrl-C stops" in page(tmp_path) or process.poll() is not None)
-        assert process.returncode is None, page(tmp_path)
-        return process
-
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "not within 30 seconds"
-        time.sleep(0.02)  # Asking without a pause would take the processor from the start.
-
-
-def page(folder: Path) -> str:
-    return (folder / "output").read_text()
-
-
-def api(folder: Path) -> httpx.Client:
-    """A client signed in with the address and the token on the printed page."""
-    found = re.search(r"(http://\S+)/docs\s+Token:\s+(\w{32})\s", page(folder))
-    assert found, page(folder)
-    return httpx.Client(base_url=found[1], headers={"Authorization": f"Bearer {found[2]}"})
-
-
-def fail(folder: Path, *arguments: str, **environment: str) -> str:
-    """Run `ai-agent` until it fails, and return its message."""
-    command = [*AI_AGENT, *arguments]
-    ended = subprocess.run(
-        command, check=False, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=30
-    )
-    assert (ended.returncode, ended.stdout) == (1, "")
-    return ended.stderr
+    with ExitStack() as trials:
+        yield partial(start_trial, tmp_path, trials)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")

@@ -1,0 +1,130 @@
+"""The command `ai-agent` itself: where it listens, what it shows, and what it runs from a wheel in any folder."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, fail, page, start_trial, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with ExitStack() as trials:
+        yield partial(start_trial, tmp_path, trials)
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        pytest.param("::", "[::1]", marks=pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")),
+        pytest.param("::1", "[::1]", marks=pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")),
+        ("0.0.0.0", "127.0.0.1"),
+        ("localhost", "127.0.0.1"),
+    ],
+)
+def test_the_page_shows_an_address_that_can_be_opened(start: Start, tmp_path: Path, host: str, shown: str) -> None:
+    start("--host", host)
+
+    address = re.findall(r"serving on (\S+)\n", page(tmp_path))[0]
+    assert re.fullmatch(rf"http://{re.escape(shown)}:\d+", address)
+    assert httpx.get(f"{address}/health").json() == {"status": "healthy", "service": "ai-agent"}
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a" * 64, "::12345"])
+def test_a_host_that_is_none_is_one_sentence(tmp_path: Path, host: str) -> None:
+    said = fail(tmp_path, "--host", host)
+
+    assert said.startswith(f"ai-agent: cannot listen on {host} port 0, choose others with --host and --port: ")
+    assert said.count("\n") == 1
+
+
+def test_the_version_is_shown(tmp_path: Path) -> None:
+    ended = subprocess.run([*AI_AGENT, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert (ended.stdout, ended.stderr) == (f"ai-agent {version('ai-agent')}\n", "")
+
+
+def test_someone_at_a_terminal_sees_each_step(tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    with subprocess.Popen(
+        AI_AGENT, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        wait_until(lambda: "database system is ready" in log(tmp_path))
+        while b"Applying" not in shown:
+            shown += os.read(ours, 1000)
+        process.terminate()
+    os.close(ours)
+
+    assert shown.decode().splitlines() == [
+        "Making a PostgreSQL database in .trial ...",
+        "Loading the service ...",
+        "Applying the migrations ...",
+    ]
+
+
+def log(folder: Path) -> str:
+    file = folder / ".trial/postgres.log"
+    return file.read_text() if file.exists() else ""
+
+
+def test_the_wheel_runs_its_own_migrations_in_the_folder_of_another_project(tmp_path: Path) -> None:
+    ai_agent = install_wheel(tmp_path)
+    project = tmp_path / "project"
+    (project / "alembic").mkdir(parents=True)
+    (project / "alembic.ini").write_text("[alembic]\nscript_location = alembic\n")
+    (project / "alembic/env.py").write_text("raise SystemExit('these are not the migrations of ai-agent')\n")
+    (project / "uvicorn.py").write_text("raise SystemExit('this is not the server of ai-agent')\n")
+
+    with (project / "output").open("w") as output:
+        process = subprocess.Popen(
+            [ai_agent, "--port", "0"], cwd=project, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT
+        )
+    wait_until(lambda: "Ctrl-C stops" in page(project) or process.poll() is not None)
+    process.terminate()
+
+    assert process.wait(timeout=20) == 143, page(project)
+    assert "Token:" in page(project)
+
+
+def install_wheel(folder: Path) -> Path:
+    """Build the wheel and install it into an environment of its own, beside this one's other packages."""
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is not on PATH")
+    environment = folder / "environment"
+    python = environment / "bin/python"
+    run = partial(subprocess.run, check=True, capture_output=True, cwd=PROJECT)
+    run([uv, "build", "--wheel", "--out-dir", folder / "wheel"])
+    run([uv, "venv", "--python", sys.executable, environment])
+    (wheel,) = (folder / "wheel").glob("*.whl")
+    run([uv, "pip", "install", "--python", python, "--no-deps", wheel])
+    (site_packages,) = environment.glob("lib/python*/site-packages")
+    (site_packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    assert (site_packages / "ai_agent").is_dir()
+    return environment / "bin/ai-agent"
