@@ -11,7 +11,7 @@ import pytest
 
 from ai_agent.database.hosts import Connector
 from ai_agent.database.target import read_target
-from ai_agent.local_postgres import run_postgres
+from ai_agent.local.postgres import run_postgres
 from tests.support.database import FAST, run_sql
 from tests.support.proxy import run_proxy
 from tests.support.refusing import LEAST, USUAL, run_refusing

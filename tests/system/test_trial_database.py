@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from ai_agent.local.postgres import run_postgres
-from tests.better_auth import FOLDER, BetterAuth, run_better_auth
-from tests.conftest import USER_SESSIONS, migrate, run_sql
-from tests.contract.conftest import install_packages
+from tests.support.better_auth import FOLDER, BetterAuth, run_better_auth
+from tests.support.database import USER_SESSIONS, migrate, run_sql
+from tests.support.node import install_packages
 from tests.support.trial import Start, api, database_url, page, start_trial, stop
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")

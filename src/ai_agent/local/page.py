@@ -19,8 +19,8 @@ curl {address}/api/chat \\
   -H 'Content-Type: application/json' \\
   -d '{{"message": "Hello"}}'
 
-  <Join with a front end:> give this database to its better-auth, which then signs its users in here too.
-  Its `npx @better-auth/cli migrate` adds the tables that are missing.
+  <Join with a front end:> give this database to its better-auth server, whose users are then known here too.
+  better-auth's own migration adds the tables that are missing.
 
 # The .env of the better-auth server, which is made with session: {{ modelName: "user_sessions" }}
 DATABASE_URL={database_url}
