@@ -22,6 +22,30 @@ MIGRATION_LOCK = 7_202_611_22
 
 CONNECT_TIMEOUT = 10  # Seconds.
 
+# A table of our own, because other programs that share the database keep their revisions in Alembic's default one.
+VERSION_TABLE = "ai_agent_alembic_version"
+
+# Version 0.1 kept its revision in the default table. The index shows that the tables of that revision are ours.
+TAKE_REVISION_OVER = """
+    DO $$
+    BEGIN
+        IF to_regclass('ai_agent_alembic_version') IS NULL
+            AND to_regclass('alembic_version') IS NOT NULL
+            AND to_regclass('ix_conversations_user_id_updated_at_id') IS NOT NULL
+        THEN
+            CREATE TABLE ai_agent_alembic_version (
+                version_num varchar(32) NOT NULL,
+                CONSTRAINT ai_agent_alembic_version_pkc PRIMARY KEY (version_num)
+            );
+            WITH ours AS (
+                DELETE FROM alembic_version WHERE version_num IN ('0001', '0002', '0003', '0004') RETURNING version_num
+            )
+            INSERT INTO ai_agent_alembic_version SELECT version_num FROM ours;
+        END IF;
+    END
+    $$
+"""
+
 
 def ours(name: str | None, kind: str, parents: object) -> bool:
     """Keep better-auth's tables, and all others, from being reflected."""
@@ -29,13 +53,16 @@ def ours(name: str | None, kind: str, parents: object) -> bool:
 
 
 def migrate(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=SQLModel.metadata, include_name=ours)
+    context.configure(
+        connection=connection, target_metadata=SQLModel.metadata, include_name=ours, version_table=VERSION_TABLE
+    )
     with context.begin_transaction():
         # A lock of the transaction: poolers in transaction mode hand a session's lock to two at once.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         # A migration that cannot have its table soon gives up, before the requests behind it pile up.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))  # The role's is for requests.
+        connection.execute(text(TAKE_REVISION_OVER))
         context.run_migrations()
 
 
@@ -69,7 +96,12 @@ if context.config.cmd_opts is not None:  # Only when called from the command lin
     say_what_is_run()
 
 if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", target_metadata=SQLModel.metadata, literal_binds=True)
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=SQLModel.metadata,
+        literal_binds=True,
+        version_table=VERSION_TABLE,
+    )
     with context.begin_transaction():
         context.run_migrations()
 else:

@@ -17,9 +17,9 @@ from fastapi import FastAPI
 from ai_agent.config import Settings
 from ai_agent.local.postgres import run_postgres
 from tests.support.app import client_of, make_settings, running
-from tests.support.database import FAST, USER_SESSIONS, migrate, run_sql
+from tests.support.database import FAST, GRANTS, USER_SESSIONS, migrate, run_sql
 from tests.support.service import Service, run_service
-from tests.support.types import Chat, Headers, NewDatabase, SignIn, StartService
+from tests.support.types import AppRole, Chat, Headers, NewDatabase, SignIn, StartService
 
 
 @pytest.fixture(scope="session")
@@ -145,3 +145,20 @@ def service_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
     """One service for all tests that only need its address."""
     with run_service(tmp_path_factory.mktemp("service"), DATABASE_URL=database_url) as service:
         yield service.url
+
+
+@pytest.fixture
+async def app_role() -> AsyncIterator[AppRole]:
+    """Make a role with just the privileges of the document in a database, and return the database's URL for it."""
+    made: list[tuple[str, str]] = []
+
+    async def app_role(database_url: str) -> str:
+        role = f"app_{secrets.token_hex(4)}"
+        await run_sql(database_url, *(grant.format(role=role) for grant in GRANTS))
+        made.append((database_url, role))
+        parts = urlsplit(database_url)
+        return parts._replace(netloc=f"{role}:app@{parts.netloc.rpartition('@')[2]}").geturl()
+
+    yield app_role
+    for database_url, role in made:
+        await run_sql(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")

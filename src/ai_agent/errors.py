@@ -12,7 +12,7 @@ class ApiError(Exception):
     """The base of every error that has a response: `{"detail": detail}` with its status and headers."""
 
     status_code: ClassVar[int]
-    detail: ClassVar[str]
+    detail: str
     headers: ClassVar[Mapping[str, str]] = {}
     cause: str = ""
     """For a 503, what the metrics count it under."""
@@ -79,8 +79,12 @@ class DatabaseUnavailable(ApiError):
         self.cause = cause
 
 
-class NotMigrated(ApiError):
+class DatabaseNotReady(ApiError):
+    """The database lacks something that the service needs; the text names it, and the remedy."""
+
     status_code = 503
-    detail = "The database is not at the migration that this release needs: run 'alembic upgrade head'."
     headers = {"Retry-After": "2"}
-    cause = "not_migrated"
+    cause = "not_ready"
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail

@@ -1,25 +1,20 @@
 """The application: settings in, routers, middleware and error responses put together."""
 
-import logging
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from ai_agent import logs
 from ai_agent.api import chat, docs, errors, health, history, trusted_services
 from ai_agent.api.middleware import RequestLog
 from ai_agent.api.openapi import DESCRIPTION, TAGS, App
-from ai_agent.config import Settings, find_mistyped, load_settings
-from ai_agent.database.pool import close_engine, create_engine
+from ai_agent.config import Settings, load_settings
+from ai_agent.database.pool import create_engine
 from ai_agent.errors import ConfigurationError
+from ai_agent.lifespan import lifespan
 from ai_agent.metrics import Metrics
-
-logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -30,7 +25,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("ai-agent"),
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        lifespan=_lifespan,
+        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         telemetry=None
@@ -56,16 +51,6 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["Link", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed", "X-Request-ID"],
         )
     return app
-
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    settings: Settings = app.state.settings
-    logs.configure(settings.log_level, settings.log_format)
-    for sentence in find_mistyped():
-        logger.warning(sentence)
-    yield
-    await close_engine(app.state.engine)
 
 
 def __getattr__(name: str) -> object:

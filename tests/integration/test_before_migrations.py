@@ -9,7 +9,10 @@ from tests.support.app import client_of, make_settings, running
 from tests.support.database import USER_SESSIONS, alembic
 from tests.support.types import NewDatabase
 
-NOT_MIGRATED = {"detail": "The database is not at the migration that this release needs: run 'alembic upgrade head'."}
+NOT_MIGRATED = {
+    "detail": "The database is not at the migration that this release needs: it has no table conversations."
+    " Run 'alembic upgrade head'."
+}
 UNAVAILABLE = {"detail": "The database is not available at the moment; try again shortly."}
 HEADERS = {"Authorization": "Bearer some-token"}
 SIGNED_IN = (

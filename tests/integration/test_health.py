@@ -1,13 +1,17 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+import secrets
+from urllib.parse import urlsplit
 
-import asyncpg
 import httpx
 import pytest
 
-from ai_agent.errors import NotMigrated
 from tests.support.app import client_of, make_settings, running
+from tests.support.database import USER_SESSIONS, run_sql
+from tests.support.types import AppRole, NewDatabase
 
+NOT_MIGRATED = "The database is not at the migration that this release needs:"
+MAKE = (
+    "let better-auth make it, with session: { modelName: 'user_sessions' } in its configuration and its own migration."
+)
 UNAVAILABLE = "The database is not available at the moment; try again shortly."
 
 
@@ -46,40 +50,111 @@ async def test_ready_says_that_the_database_is_away() -> None:
     assert response.headers["Retry-After"].isdecimal()
 
 
-@pytest.fixture
-async def set_revision(database: asyncpg.Connection) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
-    head = await database.fetchval("SELECT version_num FROM alembic_version")
-    yield partial(database.execute, "UPDATE alembic_version SET version_num = $1")
-    await database.execute("UPDATE alembic_version SET version_num = $1", head)
+# What is done to the database, and what then stands in the response and in the log.
+LACKS = {
+    "no tables of ours": (
+        "ALTER TABLE messages RENAME TO hidden",
+        f"{NOT_MIGRATED} it has no table messages. Run 'alembic upgrade head'.",
+    ),
+    "a column": (
+        "ALTER TABLE conversations RENAME title TO hidden",
+        f"{NOT_MIGRATED} it has no column conversations.title. Run 'alembic upgrade head'.",
+    ),
+    "the function": (
+        "ALTER FUNCTION store_turn_1 RENAME TO hidden",
+        f"{NOT_MIGRATED} it has no function store_turn_1. Run 'alembic upgrade head'.",
+    ),
+    "better-auth's table": ("ALTER TABLE user_sessions RENAME TO hidden", f"There is no table user_sessions: {MAKE}"),
+    "better-auth's table under its own name": (
+        "ALTER TABLE user_sessions RENAME TO session",
+        f"There is no table user_sessions (there is a table session, better-auth's own name for it): {MAKE}",
+    ),
+    "better-auth's column": (
+        'ALTER TABLE user_sessions RENAME "userId" TO user_id',
+        f"There is no column user_sessions.userId: {MAKE}",
+    ),
+}
 
 
-@pytest.mark.parametrize("revision", ["0001", "of another project"])
-async def test_ready_says_that_migrations_are_missing(
-    revision: str, set_revision: Callable[[str], Awaitable[str]], client: httpx.AsyncClient
+@pytest.mark.parametrize(("change", "detail"), LACKS.values(), ids=LACKS.keys())
+async def test_ready_names_what_is_missing_and_the_remedy_and_so_does_the_log_at_the_start(
+    change: str, detail: str, own_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await set_revision(revision)
+    await run_sql(own_url, change)
 
-    response = await client.get("/health/ready")
-
-    assert (response.status_code, response.json()) == (503, {"detail": NotMigrated.detail})
-
-
-async def test_ready_stays_200_while_the_next_release_has_migrated_but_not_started(
-    set_revision: Callable[[str], Awaitable[str]], client: httpx.AsyncClient
-) -> None:
-    await set_revision("0999")
-
-    assert (await client.get("/health/ready")).status_code == 200
-
-
-async def test_ready_says_that_the_database_refuses_to_tell(
-    client: httpx.AsyncClient, database: asyncpg.Connection, caplog: pytest.LogCaptureFixture
-) -> None:
-    await database.execute("ALTER TABLE alembic_version RENAME version_num TO hidden")
-    try:
+    async with running(make_settings(database_url=own_url)) as app, client_of(app) as client:
         response = await client.get("/health/ready")
-    finally:
-        await database.execute("ALTER TABLE alembic_version RENAME hidden TO version_num")
 
-    assert (response.status_code, response.json()) == (503, {"detail": UNAVAILABLE})
-    assert 'column "version_num" does not exist' in caplog.text
+    assert (response.status_code, response.json()) == (503, {"detail": detail})
+    assert f"Not ready: {detail}" in caplog.messages
+
+
+@pytest.fixture
+async def own_url(migrated_database: NewDatabase) -> str:
+    """A database that a test may spoil."""
+    return await migrated_database(USER_SESSIONS)
+
+
+REVOKED = {
+    "SELECT on user_sessions": "SELECT ON user_sessions",
+    "SELECT of a column": "SELECT ON messages",
+    "INSERT": "INSERT ON messages",
+    "UPDATE": "UPDATE ON conversations",
+    "DELETE": "DELETE ON idempotency_keys",
+    "a sequence": "USAGE ON SEQUENCE public.messages_id_seq",
+}
+
+
+@pytest.mark.parametrize("privilege", REVOKED.values(), ids=REVOKED.keys())
+async def test_ready_names_a_privilege_that_the_role_lacks(privilege: str, own_url: str, app_role: AppRole) -> None:
+    url = await app_role(own_url)
+    role = urlsplit(url).username
+    await run_sql(own_url, f"REVOKE {privilege.replace('public.', '')} FROM {role}")
+
+    async with running(make_settings(database_url=url)) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    name, _, table = privilege.partition(" ON ")
+    remedy = f"The role {role} lacks {name} on {table}: GRANT {name} ON {table} TO {role}."
+    assert (response.status_code, response.json()) == (503, {"detail": remedy})
+
+
+async def test_ready_names_a_policy_that_hides_rows_and_requests_are_a_503_rather_than_an_empty_list(
+    own_url: str, app_role: AppRole, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await app_role(own_url)
+    signed_in = "INSERT INTO user_sessions VALUES ('1', 'infinity', 'some-token', now(), now(), '', '', 'ada')"
+    await run_sql(own_url, signed_in, "ALTER TABLE conversations ENABLE ROW LEVEL SECURITY")
+    headers = {"Authorization": "Bearer some-token"}
+
+    async with running(make_settings(database_url=url)) as app, client_of(app, headers=headers) as client:
+        ready, listed = await client.get("/health/ready"), await client.get("/api/conversations")
+
+    role = urlsplit(url).username
+    detail = (
+        f"Row level security hides rows of conversations from the role {role}:"
+        " make the role the table's owner, or give it BYPASSRLS."
+    )
+    assert (ready.status_code, ready.json()) == (503, {"detail": detail})
+    assert (listed.status_code, listed.json()) == (503, {"detail": UNAVAILABLE})
+    assert "Make the service's role the owner of the table, or give it BYPASSRLS." in caplog.text
+
+
+async def test_ready_names_an_encoding_that_does_not_fit_every_text(server_url: str) -> None:
+    name = f"ai_agent_test_{secrets.token_hex(4)}"
+    await run_sql(server_url, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
+
+    async with running(make_settings(database_url=url)) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    await run_sql(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+    detail = "The database's encoding is LATIN1: create it with ENCODING 'UTF8', which every text fits."
+    assert (response.status_code, response.json()) == (503, {"detail": detail})
+
+
+async def test_ready_stays_200_while_the_next_release_has_migrated_but_not_started(own_url: str) -> None:
+    await run_sql(own_url, "ALTER TABLE conversations ADD archived boolean", "CREATE TABLE more (id int)")
+
+    async with running(make_settings(database_url=own_url)) as app, client_of(app) as client:
+        assert (await client.get("/health/ready")).status_code == 200

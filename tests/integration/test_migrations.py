@@ -1,10 +1,10 @@
 import secrets
 
 import asyncpg
+import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from ai_agent.services.readiness import REQUIRED_REVISION
 from tests.support.database import PROJECT, USER_SESSIONS, alembic
 from tests.support.types import NewDatabase
 
@@ -94,7 +94,7 @@ async def test_downgrading_to_base_leaves_nothing_of_ours(new_database: NewDatab
     connection = await asyncpg.connect(url)
     tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
     await connection.close()
-    assert [row[0] for row in tables] == ["alembic_version", "user_sessions"]
+    assert [row[0] for row in tables] == ["ai_agent_alembic_version", "user_sessions"]
 
 
 async def test_whoever_may_store_messages_may_still_do_so_after_an_upgrade(new_database: NewDatabase) -> None:
@@ -163,8 +163,54 @@ OWNERS = "SELECT user_id, array_agg(id ORDER BY id) AS ids FROM messages GROUP B
 KEYS = "SELECT key, conversation_id, first_message_id, last_message_id FROM idempotency_keys ORDER BY key"
 
 
-def test_readiness_asks_for_the_newest_migration() -> None:
-    assert ScriptDirectory.from_config(Config(PROJECT / "alembic.ini")).get_current_head() == REQUIRED_REVISION
+async def test_another_programs_alembic_and_ours_share_a_database(new_database: NewDatabase) -> None:
+    url = await new_database(
+        "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
+        "INSERT INTO alembic_version VALUES ('4f1c2a9be001')",
+        "CREATE TABLE documents (id int PRIMARY KEY)",
+    )
+
+    ended = [alembic(url, *arguments) for arguments in (["upgrade", "head"], ["check"], ["downgrade", "base"])]
+
+    connection = await asyncpg.connect(url)
+    theirs = await connection.fetchval("SELECT array_agg(version_num) FROM alembic_version")
+    tables = await connection.fetchval(
+        "SELECT array_agg(tablename ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'"
+    )
+    await connection.close()
+    assert [process.returncode for process in ended] == [0, 0, 0], ended
+    assert theirs == ["4f1c2a9be001"]
+    assert tables == ["ai_agent_alembic_version", "alembic_version", "documents"]
+
+
+WHERE_0_1_HAS_IT = """
+    CREATE TABLE alembic_version (version_num varchar(32) CONSTRAINT alembic_version_pkc PRIMARY KEY);
+    INSERT INTO alembic_version SELECT version_num FROM ai_agent_alembic_version;
+    DROP TABLE ai_agent_alembic_version;
+"""
+
+
+@pytest.mark.parametrize("others", [[], ["4f1c2a9be001"]], ids=["alone", "beside another program's"])
+async def test_the_revision_of_version_0_1_moves_into_a_table_of_our_own(
+    others: list[str], new_database: NewDatabase
+) -> None:
+    url = await new_database()
+    alembic(url, "upgrade", "0004")
+    connection = await asyncpg.connect(url)
+    await connection.execute(WHERE_0_1_HAS_IT)
+    await connection.executemany("INSERT INTO alembic_version VALUES ($1)", [(other,) for other in others])
+    await connection.execute("INSERT INTO conversations (id, user_id) VALUES (7, 'ada')")
+
+    upgraded = alembic(url, "upgrade", "head")
+
+    ours = await connection.fetchval("SELECT version_num FROM ai_agent_alembic_version")
+    theirs = await connection.fetch("SELECT version_num FROM alembic_version")
+    kept = await connection.fetchval("SELECT id FROM conversations")
+    await connection.close()
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert ours == ScriptDirectory.from_config(Config(PROJECT / "alembic.ini")).get_current_head()
+    assert [row["version_num"] for row in theirs] == others
+    assert kept == 7
 
 
 def test_a_failure_to_migrate_is_one_sentence_without_the_password() -> None:

@@ -1,33 +1,17 @@
 """The service's role needs no other privileges than the documented ones."""
 
-import secrets
-from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
-
 import asyncpg
 import pytest
 
 from tests.support.app import client_of, make_settings, running
-from tests.support.database import run_sql
 from tests.support.service import SERVICE_TOKEN
-from tests.support.types import SignIn
-
-GRANTS = [
-    "CREATE ROLE {role} LOGIN PASSWORD 'app'",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, messages, idempotency_keys TO {role}",
-    "GRANT USAGE ON SEQUENCE conversations_id_seq, messages_id_seq TO {role}",
-    "GRANT SELECT ON user_sessions, alembic_version TO {role}",
-]
+from tests.support.types import AppRole, SignIn
 
 
 @pytest.fixture
-async def app_url(database_url: str) -> AsyncIterator[str]:
+async def app_url(database_url: str, app_role: AppRole) -> str:
     """The database's URL for a role with just those privileges."""
-    role = f"app_{secrets.token_hex(4)}"
-    await run_sql(database_url, *(grant.format(role=role) for grant in GRANTS))
-    parts = urlsplit(database_url)
-    yield parts._replace(netloc=f"{role}:app@{parts.netloc.rpartition('@')[2]}").geturl()
-    await run_sql(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    return await app_role(database_url)
 
 
 async def test_a_role_with_the_privileges_of_the_readme_serves_every_kind_of_request(

@@ -25,6 +25,15 @@ USER_SESSIONS = """
     )
 """
 
+# The privileges that the service's role needs.
+GRANTS = (
+    "CREATE ROLE {role} LOGIN PASSWORD 'app'",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, idempotency_keys TO {role}",
+    "GRANT SELECT, INSERT ON messages TO {role}",
+    "GRANT USAGE ON SEQUENCE conversations_id_seq, messages_id_seq TO {role}",
+    "GRANT SELECT ON user_sessions TO {role}",
+)
+
 # A test's server may forget everything when the machine loses power.
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 

@@ -19,6 +19,10 @@ NOT_JSON = {
 }
 
 
+# A policy that hides rows makes the query fail, because an empty list must never be a policy's work.
+HIDDEN_ROWS = ". Make the service's role the owner of the table, or give it BYPASSRLS."
+
+
 def add_to(app: FastAPI) -> None:
     app.exception_handler(ApiError)(_respond_to_api_error)
     app.exception_handler(RequestValidationError)(_respond_to_invalid_request)
@@ -30,7 +34,8 @@ async def _respond_to_api_error(request: Request, error: ApiError) -> JSONRespon
     if error.status_code == 503:
         request.app.state.metrics.unavailable.labels(error.cause).inc()
         cause = getattr(error.__cause__, "orig", error.__cause__)  # SQLAlchemy's text repeats the whole statement.
-        logger.error("%s: %s", type(error).__name__, error.detail if cause is None else repr(cause))
+        remedy = HIDDEN_ROWS if "row-level security" in str(cause) else ""
+        logger.error("%s: %s%s", type(error).__name__, error.detail if cause is None else repr(cause), remedy)
     return JSONResponse({"detail": error.detail}, error.status_code, dict(error.headers))
 
 

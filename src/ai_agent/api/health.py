@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from ai_agent.api.openapi import error_entry, example_entry, operation_id
 from ai_agent.database.connection import Connection
-from ai_agent.errors import NotMigrated
+from ai_agent.errors import DatabaseNotReady
 from ai_agent.services import readiness
 
 router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
@@ -32,11 +32,17 @@ async def get_health() -> HealthResponse:
     "/health/ready",
     summary="Can the service do its work?",
     responses=example_entry({"status": "ready", "service": "ai-agent"})
-    | error_entry(NotMigrated, "The database does not answer, or is not migrated; the text says which."),
+    | error_entry(
+        DatabaseNotReady(
+            "The database is not at the migration that this release needs: it has no table conversations."
+            " Run 'alembic upgrade head'."
+        ),
+        "The database does not answer, or lacks what the service needs; the text names it and the remedy.",
+    ),
 )
 @router.head("/health/ready", include_in_schema=False)
 async def get_readiness(request: Request) -> HealthResponse:
-    """Asks the database whether it answers and has the migrations of this release."""
+    """Asks the database whether it answers and has everything that the other routes need."""
     state = request.app.state
     async with Connection(state.engine, state.settings.database_timeout) as connection:
         await readiness.check(connection)

@@ -99,7 +99,7 @@ class ValidationErrorResponse(BaseModel):
     detail: list[FieldProblem] | str
 
 
-def error_entry(error: type[ApiError], meaning: str) -> Entries:
+def error_entry(error: ApiError | type[ApiError], meaning: str) -> Entries:
     """The entry of one error, its headers included."""
     entry: dict[str, Any] = {
         "model": ErrorResponse,

@@ -1,26 +1,90 @@
-"""Whether the database has the schema that this release was written for."""
+"""Whether the database has all that the routes need: tables and columns, the function, privileges and the encoding."""
 
-import asyncpg
-from sqlalchemy import text
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic_core import to_json
+from sqlmodel import SQLModel
 
 from ai_agent.database.connection import Connection
-from ai_agent.database.statements import Statement
-from ai_agent.errors import NotMigrated
+from ai_agent.database.models import BetterAuth
+from ai_agent.database.statements import load
+from ai_agent.errors import DatabaseNotReady
+from ai_agent.services.turns import FUNCTION
 
-# Alembic's head. Kept here so that a running service needs neither Alembic nor its files; a test compares the two.
-REQUIRED_REVISION = "0005"
+# What the statements do with each table; those that a foreign key causes are the owner's own.
+PRIVILEGES = {
+    "conversations": ["SELECT", "INSERT", "UPDATE", "DELETE"],
+    "messages": ["SELECT", "INSERT"],
+    "idempotency_keys": ["SELECT", "INSERT", "UPDATE", "DELETE"],
+    "user_sessions": ["SELECT"],
+}
 
-_REVISION = Statement(text("SELECT version_num FROM alembic_version"), str)
+
+class Lack(NamedTuple):
+    """One thing that is missing."""
+
+    kind: Literal[
+        "encoding", "table", "column", "function", "better-auth table", "better-auth column", "privilege", "policy"
+    ]
+    name: str
+    privilege: str
+    role: str
+    has_session: bool
+    """Whether there is a table with better-auth's own name for its sessions."""
+
+    def describe(self) -> str:
+        """What is missing and what to do about it, in one sentence or two."""
+        match self.kind:
+            case "encoding":
+                return f"The database's encoding is {self.name}: create it with ENCODING 'UTF8', which every text fits."
+            case "better-auth table" | "better-auth column":
+                known = " (there is a table session, better-auth's own name for it)" if self.has_session else ""
+                return (
+                    f"There is no {self.kind.removeprefix('better-auth ')} {self.name}{known}: let better-auth make it,"
+                    " with session: { modelName: 'user_sessions' } in its configuration and its own migration."
+                )
+            case "privilege":
+                return (
+                    f"The role {self.role} lacks {self.privilege} on {self.name}:"
+                    f" GRANT {self.privilege} ON {self.name} TO {self.role}."
+                )
+            case "policy":
+                return (
+                    f"Row level security hides rows of {self.name} from the role {self.role}:"
+                    " make the role the table's owner, or give it BYPASSRLS."
+                )
+            case _:
+                return (
+                    "The database is not at the migration that this release needs:"
+                    f" it has no {self.kind} {self.name}. Run 'alembic upgrade head'."
+                )
+
+
+_FIND_LACKS = load(Path(__file__).with_name("find_lacks.sql"), Lack)
+
+
+def _needed() -> list[dict[str, Any]]:
+    """The tables of the models, in the order in which a new database lacks them."""
+    return [
+        {
+            "name": table.name,
+            "ours": metadata is SQLModel.metadata,
+            "columns": [column.name for column in table.columns],
+            "privileges": PRIVILEGES[table.name],
+        }
+        for metadata in (SQLModel.metadata, BetterAuth.metadata)
+        for table in metadata.sorted_tables
+    ]
 
 
 async def check(connection: Connection) -> None:
-    """Raise NotMigrated unless the database has REQUIRED_REVISION.
+    """Raise DatabaseNotReady, which names the first thing that is missing.
 
-    It may be at a later one: between the migrations of the next release and its start, this one is still needed.
+    What the database has beyond that does no harm: between the migrations of the next release and its start, this one
+    is still needed.
     """
-    try:
-        revision = await connection.fetch_first(_REVISION)
-    except asyncpg.UndefinedTableError as error:
-        raise NotMigrated from error  # Alembic has never run here.
-    if revision is None or not revision.isdecimal() or revision < REQUIRED_REVISION:
-        raise NotMigrated
+    needed = to_json(_needed()).decode()
+    lack = await connection.fetch_first(_FIND_LACKS, needed=needed, function=FUNCTION)
+    if lack is not None:
+        raise DatabaseNotReady(lack.describe())

@@ -48,6 +48,8 @@ class _Outcome(NamedTuple):
     stored: bytes | None
 
 
+FUNCTION = "store_turn_1(text, bigint, text, json, text, bytea)"
+
 # The arguments are bare parameters, because a distributed PostgreSQL sends only a call of that kind to its shard.
 STORE_TURN = Statement(
     text("""

@@ -1,0 +1,38 @@
+"""What happens before the first request, and after the last."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from ai_agent import logs
+from ai_agent.config import Settings, find_mistyped
+from ai_agent.database.connection import Connection
+from ai_agent.database.pool import close_engine
+from ai_agent.errors import DatabaseNotReady, DatabaseUnavailable
+from ai_agent.services import readiness
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    logs.configure(settings.log_level, settings.log_format)
+    for sentence in find_mistyped():
+        logger.warning(sentence)
+    await _log_what_is_missing(app)
+    yield
+    await close_engine(app.state.engine)
+
+
+async def _log_what_is_missing(app: FastAPI) -> None:
+    """Say at once what `/health/ready` would. The service starts all the same, and serves when it is there."""
+    try:
+        async with Connection(app.state.engine, app.state.settings.database_timeout) as connection:
+            await readiness.check(connection)
+    except DatabaseNotReady as lack:
+        logger.error("Not ready: %s", lack.detail)  # noqa: TRY400  # A traceback would say no more.
+    except DatabaseUnavailable:
+        pass  # It may just be starting too, and each request that meets it says so.

@@ -1,0 +1,64 @@
+-- What the database lacks that the service needs, the most important first; no row when it has everything.
+--
+-- :needed, JSON: [{"name": table, "ours": boolean, "columns": [...], "privileges": [...]}, ...]; :function, the
+-- signature of the function that stores turns. Names are looked up on the search path, as those in statements are.
+WITH needed AS (
+    SELECT name, ours, columns, privileges, to_regclass(quote_ident(name)) AS oid, ordinality AS place
+    FROM ROWS FROM (
+        json_to_recordset(CAST(:needed AS json)) AS (name text, ours boolean, columns json, privileges json)
+    ) WITH ORDINALITY
+), columns AS (
+    SELECT needed.name AS table_name, needed.ours, needed.oid, needed.place, wanted.name, attnum
+    FROM needed
+    CROSS JOIN json_array_elements_text(columns) WITH ORDINALITY AS wanted (name, place)
+    LEFT JOIN pg_attribute ON attrelid = needed.oid AND attname = wanted.name AND attnum > 0 AND NOT attisdropped
+    WHERE needed.oid IS NOT NULL
+), function AS (
+    SELECT to_regprocedure(CAST(:function AS text)) AS oid
+), lacks AS (
+    SELECT 1 AS rank, 0 AS place, 'encoding' AS kind, current_setting('server_encoding') AS name, '' AS privilege
+    WHERE current_setting('server_encoding') <> 'UTF8'
+    UNION ALL
+    SELECT 2, place, CASE WHEN ours THEN 'table' ELSE 'better-auth table' END, name, ''
+    FROM needed
+    WHERE oid IS NULL
+    UNION ALL
+    SELECT 3, place, CASE WHEN ours THEN 'column' ELSE 'better-auth column' END, table_name || '.' || name, ''
+    FROM columns
+    WHERE attnum IS NULL
+    UNION ALL
+    SELECT 4, 0, 'function', split_part(:function, '(', 1), ''
+    FROM function
+    WHERE oid IS NULL
+    UNION ALL
+    SELECT 5, place, 'privilege', quote_ident(needed.name), wanted.privilege
+    FROM needed
+    CROSS JOIN json_array_elements_text(privileges) AS wanted (privilege)
+    WHERE oid IS NOT NULL
+        AND CASE wanted.privilege
+            WHEN 'SELECT' THEN NOT coalesce((
+                SELECT bool_and(has_column_privilege(columns.oid, columns.attnum, 'SELECT'))
+                FROM columns
+                WHERE columns.oid = needed.oid AND attnum IS NOT NULL
+            ), true)
+            WHEN 'DELETE' THEN NOT has_table_privilege(oid, 'DELETE')
+            ELSE NOT has_any_column_privilege(oid, wanted.privilege)
+        END
+    UNION ALL
+    SELECT 5, place, 'privilege', 'SEQUENCE ' || sequence, 'USAGE'
+    FROM columns
+    CROSS JOIN LATERAL pg_get_serial_sequence(CAST(oid AS text), name) AS sequence
+    WHERE ours AND attnum IS NOT NULL AND NOT has_sequence_privilege(sequence, 'USAGE, UPDATE')
+    UNION ALL
+    SELECT 5, 99, 'privilege', 'FUNCTION ' || CAST(CAST(oid AS regprocedure) AS text), 'EXECUTE'
+    FROM function
+    WHERE oid IS NOT NULL AND NOT has_function_privilege(oid, 'EXECUTE')
+    UNION ALL
+    SELECT 6, place, 'policy', name, ''
+    FROM needed
+    WHERE oid IS NOT NULL AND row_security_active(oid)
+)
+SELECT kind, name, privilege, current_user::text AS role, to_regclass('session') IS NOT NULL AS has_session
+FROM lacks
+ORDER BY rank, place, name
+LIMIT 1
