@@ -1,0 +1,158 @@
+"""Between a conversation's messages and the OpenAI Agents SDK's items: pure functions that take whatever is stored.
+
+An item is kept as a message's metadata only where a model needs it again: a tool's call, and its output. What people
+read is the content. Anything else that a metadata holds, whoever stored it, is left alone.
+"""
+
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from itertools import count, dropwhile
+from typing import Any, NamedTuple
+
+from ai_agent.services.turns import Message
+
+type Item = dict[str, Any]
+
+TEXTS = {"input_text": "text", "output_text": "text", "refusal": "refusal"}
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def clean[Json](value: Json) -> Json:
+    """The value with U+FFFD for what PostgreSQL and UTF-8 cannot hold, one character for one, so that parts fit."""
+    cleaned: Any = value
+    if isinstance(value, str):
+        cleaned = _UNSTORABLE.sub("\ufffd", value)
+    elif isinstance(value, dict):
+        cleaned = {clean(key): clean(field) for key, field in value.items()}
+    elif isinstance(value, list):
+        cleaned = [clean(element) for element in value]
+    json: Json = cleaned
+    return json
+
+
+def to_messages(items: Iterable[Item]) -> list[Message]:
+    """What a run has made, as messages, but for reasoning and hosted tools' traces, which no other model takes."""
+    return [message for item in items if (message := to_message(clean(item)))]
+
+
+def to_message(item: Item) -> Message | None:
+    kind = str(item.get("type", "message"))
+    if kind == "message" and item.get("role") == "assistant":
+        text = text_of(item.get("content"))
+        return Message("assistant", text, None) if text else None
+    if not isinstance(item.get("call_id"), str):
+        return None
+    metadata = {name: value for name, value in item.items() if name not in {"id", "status"}}
+    if kind.endswith("_call"):
+        return Message("assistant", "", metadata)
+    return Message("tool", text_of(item.get("output")), metadata) if kind.endswith("_output") else None
+
+
+def text_of(said: object) -> str:
+    """The texts of a message or an output, one after another; a refusal is a text too."""
+    if not isinstance(said, list):
+        return said if isinstance(said, str) else ""
+    parts = [part for part in said if isinstance(part, dict)]
+    texts = (part.get(TEXTS.get(str(part.get("type")), "")) for part in parts)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+class _Call(NamedTuple):
+    call_id: str
+    name: str
+    arguments: str
+
+
+class _Output(NamedTuple):
+    call_id: str
+    output: str | list[Item]
+
+
+class _Step(NamedTuple):
+    """Calls that stand together, and those that have an output, in the order in which the outputs came."""
+
+    calls: list[_Call]
+    pairs: list[tuple[int, _Output]]
+
+
+def to_items(messages: Iterable[Message]) -> list[Item]:
+    """The messages from the first one of the user on, as the input of a run.
+
+    A call is given with its output, which follows it with no message between, and neither is given alone, because
+    providers refuse that.
+    """
+    items: list[Item] = []
+    between: list[_Call | _Output] = []
+    numbers = count(1)
+    for message in dropwhile(lambda message: message.role != "user" or not message.content, messages):
+        if message.role != "tool" and message.content:
+            items += _pair(between, numbers)
+            items.append({"role": message.role, "content": message.content})
+            between = []
+        between += _read_metadata(message)
+    return items + _pair(between, numbers)
+
+
+def _read_metadata(message: Message) -> Iterator[_Call | _Output]:
+    """The calls or the output in a message's metadata, as the SDK or as Chat Completions writes them."""
+    fields = message.metadata if isinstance(message.metadata, dict) else {}
+    if message.role == "assistant":
+        if fields.get("type") == "function_call":
+            yield from _call(fields.get("call_id"), fields)
+        listed = fields.get("tool_calls")
+        for call in listed if isinstance(listed, list) else []:
+            if isinstance(call, dict) and isinstance(call.get("function"), dict):
+                yield from _call(call.get("id"), call["function"])
+    elif message.role == "tool":
+        is_item = fields.get("type") == "function_call_output"
+        call_id = fields.get("call_id") if is_item else fields.get("tool_call_id")
+        if isinstance(call_id, str):
+            yield _Output(call_id, _read_output(fields.get("output"), message.content))
+
+
+def _call(call_id: object, fields: Item) -> Iterator[_Call]:
+    name, arguments = fields.get("name"), fields.get("arguments")
+    if isinstance(call_id, str) and isinstance(name, str) and isinstance(arguments, str):
+        yield _Call(call_id, name, arguments)
+
+
+def _read_output(output: object, content: str) -> str | list[Item]:
+    """What the tool gave if another model can take all of it, texts and images by URL, and else what people read."""
+    if not isinstance(output, list):
+        return output if isinstance(output, str) else content
+    fields = {"input_text": "text", "input_image": "image_url"}
+    parts = [
+        {"type": kind, name: part[name]}
+        for part in output
+        if isinstance(part, dict) and isinstance(kind := part.get("type"), str)
+        if (name := fields.get(kind)) and isinstance(part.get(name), str)
+    ]
+    return parts if parts and len(parts) == len(output) else content
+
+
+def _pair(between: list[_Call | _Output], numbers: Iterator[int]) -> list[Item]:
+    """The calls that have an output, each step of them before its outputs, as Chat Completions wants it."""
+    steps: list[_Step] = []
+    waiting: defaultdict[str, deque[tuple[_Step, int]]] = defaultdict(deque)
+    for entry in between:
+        if isinstance(entry, _Call):
+            if not steps or steps[-1].pairs:
+                steps.append(_Step([], []))
+            waiting[entry.call_id].append((steps[-1], len(steps[-1].calls)))
+            steps[-1].calls.append(entry)
+        elif waiting[entry.call_id]:
+            step, index = waiting[entry.call_id].popleft()
+            step.pairs.append((index, entry))
+    return [item for step in steps for item in _step_items(step, numbers)]
+
+
+def _step_items(step: _Step, numbers: Iterator[int]) -> Iterator[Item]:
+    # The ids are made anew, because two turns may have used the same and the SDK would merge their items. Nine letters
+    # and digits are what every provider takes.
+    ids = {index: f"past{next(numbers):05}" for index in sorted(index for index, _ in step.pairs)}
+    for index, call_id in ids.items():
+        call = step.calls[index]
+        yield {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": call.arguments}
+    for index, output in step.pairs:
+        yield {"type": "function_call_output", "call_id": ids[index], "output": output.output}
