@@ -69,6 +69,12 @@ class Settings(BaseSettings):
     """Seconds a request waits for a connection before it is answered 503."""
     database_timeout: float = Field(default=3.0, gt=0, le=4.5)
     """Seconds a request may spend with the database in all before it is answered 503."""
+    assistant: str | None = None
+    """`module:attribute` of the agent that replies; unset, the reply is an echo."""
+    assistant_timeout: float = Field(default=60, gt=0, le=3600)
+    """Seconds that the agent may take for a reply."""
+    assistant_history: int = Field(default=100, ge=0, le=1000)
+    """How many of a conversation's newest messages the agent is given."""
 
     @field_validator("metrics_path")
     @classmethod

@@ -88,3 +88,38 @@ class DatabaseNotReady(ApiError):
 
     def __init__(self, detail: str) -> None:
         self.detail = detail
+
+
+class AssistantUnavailable(ApiError):
+    """The model could not answer; nothing was stored, and the message may be sent again."""
+
+    status_code = 503
+    detail = "The assistant is not available at the moment, and nothing was stored; try again shortly."
+    headers = {"Retry-After": "5"}
+
+
+class AssistantTooSlow(AssistantUnavailable):
+    detail = "The assistant took too long to reply, and nothing was stored; try again shortly."
+
+
+class ServiceStopping(AssistantUnavailable):
+    detail = "The service is stopping, and nothing was stored; try again shortly."
+
+
+class AssistantFailed(ApiError):
+    """The agent, one of its tools or the model went wrong in a way that trying again may not cure."""
+
+    status_code = 502
+    detail = "The assistant failed to reply, and nothing was stored."
+
+
+class AssistantRefused(ApiError):
+    status_code = 422
+    detail = "The assistant may not answer this message, and nothing was stored."
+
+
+class OtherReplyStored(ApiError):
+    """What another process has stored under the same key is not what this one has shown; a retry replays it."""
+
+    status_code = 503
+    detail = "Another reply to this message was stored: send it again with the same key to read that one."

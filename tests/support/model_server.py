@@ -60,11 +60,19 @@ class ModelServer:
         self.asked: list[Asked] = []
         self.answering = 0
         """The requests whose connection is open and whose response has not ended."""
+        self._changed = asyncio.Event()
+
+    async def until_answering(self, count: int) -> None:
+        """Wait until so many requests are being answered."""
+        async with asyncio.timeout(10):
+            while self.answering != count:
+                self._changed.clear()
+                await self._changed.wait()
 
     def messages(self) -> list[Any]:
         """The conversation as the last request gave it, without the agent's instructions."""
         body = self.asked[-1].body
-        given: list[Any] = body.get("messages", body.get("input"))
+        given: list[Any] = body["messages" if "messages" in body else "input"]
         return [message for message in given if message.get("role") != "system"]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,17 +85,21 @@ class ModelServer:
         asked = await _read(reader)
         self.asked.append(asked)
         reply = self.script.pop(0) if self.script else self.default
-        self.answering += 1
+        self._count(+1)
         sending = asyncio.create_task(self._send(asked, reply, writer))
         gone = asyncio.create_task(reader.read(1))  # Nothing more comes before the response has ended.
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
             return sending.done() and sending.result()
         finally:
-            self.answering -= 1
+            self._count(-1)
             for task in (sending, gone):
                 task.cancel()
             await asyncio.gather(sending, gone, return_exceptions=True)
+
+    def _count(self, change: int) -> None:
+        self.answering += change
+        self._changed.set()
 
     async def _send(self, asked: Asked, reply: Reply, writer: asyncio.StreamWriter) -> bool:
         await asyncio.sleep(reply.silence)

@@ -1,0 +1,148 @@
+"""The operator's agent and the SDK around it: the only module that imports the OpenAI Agents SDK."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import openai
+import openai.resources.chat.completions
+import openai.resources.responses
+from agents import (
+    Agent,
+    InputGuardrailTripwireTriggered,
+    ModelBehaviorError,
+    ModelTimeoutError,
+    OutputGuardrailTripwireTriggered,
+    RunConfig,
+    Runner,
+    RunResultStreaming,
+    StreamEvent,
+    ToolInputGuardrailTripwireTriggered,
+    ToolOutputGuardrailTripwireTriggered,
+    set_tracing_disabled,
+)
+from agents.items import TResponseStreamEvent
+from agents.models import openai_chatcompletions, openai_responses
+from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
+from openai.types.chat import ChatCompletionChunk
+from openai.types.responses import Response
+
+from ai_agent.errors import ApiError, AssistantFailed, AssistantRefused, AssistantUnavailable
+from ai_agent.services.assistant.context import TurnContext
+from ai_agent.services.assistant.mapping import Item, to_messages
+from ai_agent.services.assistant.parts import Part, Transcript
+from ai_agent.services.turns import Message
+
+# Whatever names a model first imports these, for seconds: they are here so that no turn has to wait for them.
+MODELS = (openai_chatcompletions, openai_responses, openai.resources.chat.completions, openai.resources.responses)
+
+TRIPWIRES = (
+    InputGuardrailTripwireTriggered,
+    OutputGuardrailTripwireTriggered,
+    ToolInputGuardrailTripwireTriggered,
+    ToolOutputGuardrailTripwireTriggered,
+)
+# What the SDK says of a stream of the Responses API that ends before the response is complete.
+NO_FINAL_RESPONSE = "Model did not produce a final response!"
+
+
+class ProviderError(Exception):
+    """A provider that had begun to reply gave up, as it says itself or shows by ending too early."""
+
+
+UNAVAILABLE = (openai.APIConnectionError, ModelTimeoutError, ProviderError)
+TEMPORARY = {"server_error", "rate_limit_exceeded"}
+
+
+class Assistant:
+    """An agent that is asked for replies."""
+
+    def __init__(self, agent: Agent[TurnContext]) -> None:
+        self._agent = agent
+        # By default the SDK sends what people write to OpenAI, as traces, whatever model answers.
+        set_tracing_disabled(True)
+        self._config = RunConfig(tracing_disabled=True)
+        for name in ("httpx", "httpx2"):  # A line for each call of a model, with its URL.
+            logging.getLogger(name).setLevel(logging.WARNING)
+        # Unless it comes from OpenAI's own URL, the SDK takes a stream of Chat Completions that ends without saying so,
+        # in a finish_reason, for a whole reply. The operator has chosen the model's class, so its part is replaced.
+        ChatCmplStreamHandler.handle_stream = _handle_whole_stream  # type: ignore[method-assign,assignment]
+
+    async def ask(self, items: list[Item], context: TurnContext, show: Callable[[Part], None]) -> list[Message]:
+        """The messages that follow `items`, of which the last is the reply; raises one of the assistant's errors.
+
+        What comes meanwhile is shown. When the task is cancelled, the model's connection is closed.
+        """
+        given: Any = items
+        transcript = Transcript(show)
+        try:
+            result = Runner.run_streamed(self._agent, given, context=context, run_config=self._config)
+            await _follow(result, transcript)
+            made: list[Any] = [item.to_input_item() for item in result.new_items]
+        except Exception as error:  # The agent's code, and the model's, may raise anything.
+            raise _classify(error) from error
+        messages = to_messages(made)
+        said = [message.content for message in messages if message.role == "assistant" and message.content]
+        if not messages or messages[-1].role != "assistant" or not messages[-1].content.strip():
+            raise AssistantFailed
+        if said != transcript.texts:
+            raise AssistantFailed
+        return messages
+
+    async def close(self) -> None:
+        await self._config.model_provider.aclose()
+
+
+async def _follow(result: RunResultStreaming, transcript: Transcript) -> None:
+    events: Any = result.stream_events()  # A generator, which has more methods than the SDK declares.
+    try:
+        async for event in events:
+            _read(event, transcript)
+    except BaseException:
+        result.cancel()  # Without it, closing would wait until the agent has come to its end.
+        await events.aclose()
+        raise
+
+
+def _read(event: StreamEvent, transcript: Transcript) -> None:
+    if event.type == "run_item_stream_event":
+        item: Any = event.item.to_input_item()
+        transcript.add_item(item)
+    elif event.type == "raw_response_event":
+        _read_raw(event.data, transcript)
+
+
+def _read_raw(raw: TResponseStreamEvent, transcript: Transcript) -> None:
+    if raw.type in {"response.output_text.delta", "response.refusal.delta"}:
+        transcript.add(raw.delta)
+    elif raw.type == "response.output_item.done" and raw.item.type == "message":
+        transcript.end()
+    elif raw.type == "response.failed" and raw.response.error and raw.response.error.code in TEMPORARY:
+        raise ProviderError
+
+
+def _classify(error: Exception) -> ApiError:
+    if isinstance(error, TRIPWIRES):
+        return AssistantRefused()
+    status = error.status_code if isinstance(error, openai.APIStatusError) else 0
+    is_cut_off = isinstance(error, ModelBehaviorError) and error.message == NO_FINAL_RESPONSE
+    # An APIError of no subclass is what a provider says in the middle of a stream.
+    unavailable = isinstance(error, UNAVAILABLE) or type(error) is openai.APIError or status == 429 or status >= 500
+    return AssistantUnavailable() if unavailable or is_cut_off else AssistantFailed()
+
+
+_handle_stream = ChatCmplStreamHandler.handle_stream
+
+
+def _handle_whole_stream(response: Response, stream: Any, **options: Any) -> AsyncIterator[TResponseStreamEvent]:
+    whole: Any = _until_finished(stream)
+    return _handle_stream(response, whole, **options)
+
+
+async def _until_finished(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncIterator[ChatCompletionChunk]:
+    is_finished = False
+    async for chunk in chunks:
+        is_finished = is_finished or any(choice.finish_reason for choice in chunk.choices)
+        yield chunk
+    if not is_finished:
+        raise ProviderError

@@ -1,0 +1,61 @@
+"""Finding the operator's agent when the service starts; each mistake is one sentence."""
+
+import importlib
+import sys
+import traceback
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ai_agent.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ai_agent.services.assistant.agent import Assistant
+
+EXTRA = "ASSISTANT needs the OpenAI Agents SDK: install the extra, as in 'uv sync --extra assistant'"
+
+
+def load(reference: str) -> "Assistant":
+    """The agent that `module:attribute` names, from the working directory or the Python path."""
+    try:
+        # Before the operator's folder is on the path, where a module may have the SDK's name, and only if it is needed.
+        from agents import Agent  # noqa: PLC0415
+
+        from ai_agent.services.assistant.agent import Assistant  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(EXTRA) from error
+    module, _, attribute = reference.partition(":")
+    if not module or not attribute:
+        raise ConfigurationError("ASSISTANT must name an agent as module:attribute, such as my_agent:agent")
+    loaded = _import(module)
+    try:
+        found = attrgetter(attribute)(loaded)
+    except AttributeError:
+        raise ConfigurationError(f"ASSISTANT: the module {module} has no attribute {attribute}") from None
+    if not isinstance(found, Agent):
+        raise ConfigurationError(f"ASSISTANT: {reference} is of the type {type(found).__name__}, not an agents.Agent")
+    return Assistant(found)
+
+
+def _import(module: str) -> ModuleType:
+    folder = str(Path.cwd())
+    if not {"", folder} & set(sys.path):
+        sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module}.".startswith(f"{error.name}."):
+            where = "in the working directory or on the Python path"
+            raise ConfigurationError(f"ASSISTANT: there is no module {module} {where}") from None
+        raise ConfigurationError(f"ASSISTANT: {module} imports {error.name}, which is not installed") from error
+    except (Exception, SystemExit) as error:  # The module is the operator's, and its text may hold a secret.
+        raise ConfigurationError(f"ASSISTANT: importing {module} raises {_describe(error)}") from error
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        place, line = error.filename or "", error.lineno
+    else:
+        place, line, *_ = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(place).name}, line {line}"

@@ -1,0 +1,250 @@
+"""An agent that is asked, with a scripted model behind HTTP: what it shows, what it makes, and how it fails."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    RunContextWrapper,
+    function_tool,
+    input_guardrail,
+    output_guardrail,
+)
+from openai import AsyncOpenAI
+
+from ai_agent.errors import ApiError, AssistantFailed, AssistantRefused, AssistantUnavailable
+from ai_agent.services.assistant.agent import Assistant
+from ai_agent.services.assistant.context import TurnContext
+from ai_agent.services.assistant.parts import Part, TextDelta, TextEnd, TextStart, ToolCall, ToolOutput
+from ai_agent.services.turns import Message
+from tests.support.model_server import Call, ModelServer, Reply, run_model_server, says
+
+type AgentOf = Callable[..., Assistant]
+
+CONTEXT = TurnContext("ada", 42, "key-1")
+HELLO = [{"role": "user", "content": "Hello"}]
+APIS: Any = {"chat completions": OpenAIChatCompletionsModel, "responses": OpenAIResponsesModel}
+
+
+@function_tool
+async def clock(context: RunContextWrapper[TurnContext], city: str) -> str:
+    """Tell the time."""
+    return f"09:30 in {city} for {context.context.user_id}"
+
+
+@function_tool(failure_error_function=None)
+async def breaks() -> str:
+    """Fail."""
+    raise ConnectionError("SECRET of the tool")
+
+
+@function_tool
+async def forgives() -> str:
+    """Fail, and let the model know."""
+    raise ConnectionError("a reason")
+
+
+@input_guardrail
+async def refuse(_: Any, __: Any, ___: Any) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput("SECRET of the guardrail", tripwire_triggered=True)
+
+
+@output_guardrail
+async def withhold(_: Any, __: Any, ___: Any) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput("SECRET of the guardrail", tripwire_triggered=True)
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ModelServer]:
+    async with run_model_server() as server:
+        yield server
+
+
+@pytest.fixture(params=APIS.values(), ids=APIS.keys())
+def api(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+async def agent_of(model: ModelServer) -> AsyncIterator[AgentOf]:
+    """An agent whose model has the script, over one of the APIs."""
+    clients: list[AsyncOpenAI] = []
+
+    def agent_of(api: Any = OpenAIChatCompletionsModel, **options: Any) -> Assistant:
+        clients.append(AsyncOpenAI(base_url=model.url, api_key="none", max_retries=0))
+        agent = Agent(name="Assistant", model=api("scripted", clients[-1]), tools=[clock, breaks, forgives], **options)
+        return Assistant(agent)
+
+    yield agent_of
+    for client in clients:
+        await client.close()
+
+
+async def ask(assistant: Assistant) -> tuple[list[Message], list[Part]]:
+    shown: list[Part] = []
+    messages = await assistant.ask(HELLO, CONTEXT, shown.append)
+    return messages, shown
+
+
+async def test_a_reply_is_shown_as_it_comes_and_made_as_it_was_shown(
+    model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    model.script = [says("Half ", "past\0", " nine.\ud83d")]
+
+    messages, shown = await ask(agent_of(api, instructions="Be brief."))
+
+    assert messages == [Message("assistant", "Half past\ufffd nine.\ufffd", None)]
+    assert shown == [
+        TextStart(1),
+        *(TextDelta(1, "Half "), TextDelta(1, "past\ufffd"), TextDelta(1, " nine.\ufffd")),
+        TextEnd(1),
+    ]
+    assert model.messages() == HELLO
+
+
+async def test_a_call_is_shown_with_its_output_and_both_are_made_between_the_texts(
+    model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    model.script = [says("Let me look.", calls=(Call("clock", '{"city": "Karachi"}'),)), says("It is 09:30.")]
+
+    messages, shown = await ask(agent_of(api))
+
+    assert [(message.role, message.content) for message in messages] == [
+        ("assistant", "Let me look."),
+        ("assistant", ""),
+        ("tool", "09:30 in Karachi for ada"),
+        ("assistant", "It is 09:30."),
+    ]
+    assert {"type": "function_call", "call_id": "call_1", "name": "clock"}.items() <= messages[1].metadata.items()  # type: ignore[union-attr]
+    assert shown == [
+        *(TextStart(1), TextDelta(1, "Let me look."), TextEnd(1)),
+        ToolCall("call_1", "clock", {"city": "Karachi"}),
+        ToolOutput("call_1", "09:30 in Karachi for ada"),
+        *(TextStart(2), TextDelta(2, "It is 09:30."), TextEnd(2)),
+    ]
+
+
+async def test_arguments_that_are_no_json_are_shown_as_the_model_wrote_them(
+    model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    model.script = [says(calls=(Call("clock", '{"city": NaN'),)), says("Never mind.")]
+
+    _, shown = await ask(agent_of(api))
+
+    assert shown[0] == ToolCall("call_1", "clock", '{"city": NaN')
+
+
+async def test_a_tool_that_fails_by_the_sdks_rules_is_an_output_like_others(
+    model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    model.script = [says(calls=(Call("forgives"),)), says("It failed.")]
+
+    messages, _ = await ask(agent_of(api))
+
+    assert [message.role for message in messages] == ["assistant", "tool", "assistant"]
+
+
+FAILURES: dict[str, tuple[Reply, type[ApiError]]] = {
+    "too many requests": (says(status=429), AssistantUnavailable),
+    "a fault of the provider's": (says(status=500), AssistantUnavailable),
+    "a key that is wrong": (says(status=401), AssistantFailed),
+    "a request that is refused": (says(status=400), AssistantFailed),
+    "a stream that is cut": (says("Half ", "past", end="cut"), AssistantUnavailable),
+    "a stream that ends early": (says("Half ", "past", end="early"), AssistantUnavailable),
+    "nothing": (says(), AssistantFailed),
+    "white space": (says(" \n"), AssistantFailed),
+    "a tool that does not exist": (says(calls=(Call("nothing"),)), AssistantFailed),
+    "a tool that breaks": (says(calls=(Call("breaks"),)), AssistantFailed),
+    "calls without end": (says(calls=(Call("clock", '{"city": "Karachi"}'),)), AssistantFailed),
+}
+
+
+@pytest.mark.parametrize(("reply", "error"), FAILURES.values(), ids=FAILURES.keys())
+async def test_a_failure_is_the_assistants(
+    reply: Reply, error: type[ApiError], model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    model.default = reply
+
+    with pytest.raises(ApiError) as raised:
+        await ask(agent_of(api))
+
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [(says("Half", end="incomplete"), AssistantFailed), (says("Half", end="failed"), AssistantUnavailable)],
+    ids=["incomplete", "failed"],
+)
+async def test_what_the_responses_api_does_not_call_complete_is_no_reply(
+    reply: Reply, error: type[ApiError], model: ModelServer, agent_of: AgentOf
+) -> None:
+    model.default = reply
+
+    with pytest.raises(ApiError) as raised:
+        await ask(agent_of(OpenAIResponsesModel))
+
+    assert type(raised.value) is error
+
+
+async def test_a_model_that_cannot_be_reached_is_unavailable(model: ModelServer, agent_of: AgentOf, api: Any) -> None:
+    model.url = "http://127.0.0.1:1/v1"
+
+    with pytest.raises(AssistantUnavailable):
+        await ask(agent_of(api))
+
+
+@pytest.mark.parametrize(
+    "guardrail", [{"input_guardrails": [refuse]}, {"output_guardrails": [withhold]}], ids=["input", "output"]
+)
+async def test_a_guardrails_tripwire_refuses_the_message(
+    guardrail: dict[str, Any], model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    with pytest.raises(AssistantRefused):
+        await ask(agent_of(api, **guardrail))
+
+
+async def test_a_turn_that_ends_with_a_tools_output_is_a_failure(
+    model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    model.script = [says(calls=(Call("clock", '{"city": "Karachi"}'),))]
+
+    with pytest.raises(AssistantFailed):
+        await ask(agent_of(api, tool_use_behavior="stop_on_first_tool"))
+
+
+@pytest.mark.parametrize("reply", [says("Hello", silence=60), says("Hello", "!", pause=60)], ids=["silent", "slow"])
+async def test_a_canceled_run_closes_the_models_connection(
+    reply: Reply, model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    model.default = reply
+    run = asyncio.create_task(ask(agent_of(api)))
+    await model.until_answering(1)
+
+    run.cancel()
+
+    await model.until_answering(0)
+    with pytest.raises(asyncio.CancelledError):
+        await run
+
+
+async def test_what_is_given_is_what_providers_take(model: ModelServer, agent_of: AgentOf, api: Any) -> None:
+    call = {"type": "function_call", "call_id": "past00001", "name": "clock", "arguments": "{}"}
+    output = {
+        "type": "function_call_output",
+        "call_id": "past00001",
+        "output": [{"type": "input_text", "text": "9:30"}],
+    }
+
+    await agent_of(api).ask([*HELLO, call, output, *HELLO], CONTEXT, lambda _: None)
+
+    sent = json.dumps(model.asked[-1].body)
+    assert sent.count("past00001") == 2
+    assert sent.count('"Hello"') == 2
+    assert "9:30" in sent

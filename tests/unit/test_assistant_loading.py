@@ -1,0 +1,72 @@
+"""Naming the agent: each mistake is one sentence at start, which repeats nothing that the module holds."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ai_agent.errors import ConfigurationError
+from ai_agent.services.assistant.agent import Assistant
+from ai_agent.services.assistant.loading import load
+
+MODULES = {
+    "whole_agent": "from agents import Agent\nagent = Agent(name='Assistant')\nanswer = 42\n",
+    "broken_agent": "key = 'secret-word'\nraise RuntimeError(key)\n",
+    "wrong_agent": "agent = (\n",
+    "ending_agent": "import sys\nsys.exit('secret-word')\n",
+    "hungry_agent": "import a_module_that_nobody_has\n",
+}
+
+MISTAKES = {
+    "whole_agent": "ASSISTANT must name an agent as module:attribute, such as my_agent:agent",
+    "whole_agent:": "ASSISTANT must name an agent as module:attribute, such as my_agent:agent",
+    ":agent": "ASSISTANT must name an agent as module:attribute, such as my_agent:agent",
+    "no_agent:agent": "ASSISTANT: there is no module no_agent in the working directory or on the Python path",
+    "no_package.agent:agent": "ASSISTANT: there is no module no_package.agent in the working directory or on the"
+    " Python path",
+    "whole_agent:assistant": "ASSISTANT: the module whole_agent has no attribute assistant",
+    "whole_agent:answer": "ASSISTANT: whole_agent:answer is of the type int, not an agents.Agent",
+    "broken_agent:agent": "ASSISTANT: importing broken_agent raises RuntimeError in broken_agent.py, line 2",
+    "wrong_agent:agent": "ASSISTANT: importing wrong_agent raises SyntaxError in wrong_agent.py, line 1",
+    "ending_agent:agent": "ASSISTANT: importing ending_agent raises SystemExit in ending_agent.py, line 2",
+    "hungry_agent:agent": "ASSISTANT: hungry_agent imports a_module_that_nobody_has, which is not installed",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for name, text in MODULES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    yield tmp_path
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def test_an_agent_is_found_in_the_working_directory() -> None:
+    assert isinstance(load("whole_agent:agent"), Assistant)
+
+
+@pytest.mark.parametrize(("reference", "sentence"), MISTAKES.items(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_sentence(reference: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(reference)
+
+    assert str(error.value) == sentence
+
+
+def test_without_the_extra_the_sentence_says_how_to_install_it(folder: Path) -> None:
+    (folder / "agents.py").write_text("raise ModuleNotFoundError(name='agents')")  # As if it were not installed.
+    program = f"import sys; sys.path.insert(0, {str(folder)!r})\n" + (
+        "from ai_agent.services.assistant.loading import load; load('whole_agent:agent')"
+    )
+
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert process.stderr.splitlines()[-1] == (
+        "ai_agent.errors.ConfigurationError: ASSISTANT needs the OpenAI Agents SDK: install the extra,"
+        " as in 'uv sync --extra assistant'"
+    )
