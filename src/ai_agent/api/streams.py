@@ -1,0 +1,72 @@
+"""Replies as they come: the UI message stream of the AI SDK, version 1, as server-sent events."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from starlette.types import Scope
+
+from ai_agent.services.assistant.parts import Part, TextDelta, TextEnd, TextStart, ToolCall, ToolOutput
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {
+    "Content-Type": f"{MEDIA_TYPE}; charset=utf-8",
+    "Cache-Control": "no-store, no-cache",
+    "X-Accel-Buffering": "no",  # nginx would keep the parts back until it has a buffer full of them.
+    "X-Vercel-AI-UI-Message-Stream": "v1",
+}
+
+START = {"type": "start"}
+DONE = b"data: [DONE]\n\n"
+SILENCE = b": the reply is being made\n\n"
+"""A comment, which clients ignore, so that nobody in between takes the connection for dead."""
+
+
+def is_wanted(scope: Scope) -> bool:
+    """Whether `Accept` names the stream, in whatever place."""
+    return any(name == b"accept" and MEDIA_TYPE in value.decode("latin-1").lower() for name, value in scope["headers"])
+
+
+def encode(*parts: dict[str, Any]) -> bytes:
+    """The parts as events; line breaks are escaped in JSON, so each is one line."""
+    return b"".join(
+        b"data: " + json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n" for part in parts
+    )
+
+
+def show(parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
+    """What a run shows, in the stream's own words."""
+    for part in parts:
+        match part:
+            case TextStart(number):
+                yield {"type": "text-start", "id": str(number)}
+            case TextDelta(number, delta):
+                yield {"type": "text-delta", "id": str(number), "delta": delta}
+            case TextEnd(number):
+                yield {"type": "text-end", "id": str(number)}
+            case ToolCall(call_id, name, given):
+                yield {
+                    "type": "tool-input-available",
+                    "toolCallId": call_id,
+                    "toolName": name,
+                    "input": given,
+                    "dynamic": True,
+                }
+            case ToolOutput(call_id, output):
+                yield {"type": "tool-output-available", "toolCallId": call_id, "output": output, "dynamic": True}
+
+
+def whole(text: str) -> list[Part]:
+    """A reply that is there already, in one piece."""
+    return [TextStart(1), TextDelta(1, text), TextEnd(1)]
+
+
+def finish(conversation_id: int, *, replayed: bool) -> bytes:
+    """The end of a stream whose turn is stored."""
+    metadata = {"conversation_id": conversation_id, "replayed": replayed}
+    return encode({"type": "finish", "finishReason": "stop", "messageMetadata": metadata}) + DONE
+
+
+def fail(detail: str) -> bytes:
+    """The end of a stream of which nothing is stored."""
+    return encode({"type": "error", "errorText": detail}) + DONE
