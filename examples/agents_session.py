@@ -4,7 +4,8 @@
         await Runner.run(agent, "What time is it?", session=ConversationSession(client))
 
 Each item of the SDK is a message: `role` and `content` are what people read, `metadata` is the item as it was, of 64 kB
-at most. A user's or assistant's plain text has none, so what was said by `POST /api/chat` is remembered too.
+at most. A user's or assistant's plain text has none, so what was said by `POST /api/chat` is remembered too, and so is
+the text of a message whose metadata another client has made for itself.
 """
 
 import asyncio
@@ -12,13 +13,20 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import batched
-from typing import Any, cast
+from typing import Any, Required, cast, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
 import httpx
 from agents import SessionSettings, TResponseInputItem
 
 RETRY_DELAYS = (0.5, 2, 4)  # In seconds; a 503 of the service asks for 2.
+
+# What an item of each type has at least. The SDK's classes do not know it, as their hints are text.
+FIELDS: dict[str, set[str]] = {
+    kind: {name for name, hint in get_type_hints(item, include_extras=True).items() if get_origin(hint) is Required}
+    for item in get_args(TResponseInputItem)
+    for kind in get_args(get_type_hints(item)["type"])
+} | {"message": {"role", "content"}}
 
 
 def connect(url: str, service_token: str, user_id: str) -> httpx.AsyncClient:
@@ -40,12 +48,13 @@ class ConversationSession:
             limit = self.session_settings.limit
         wanted = sys.maxsize if limit is None else limit
         messages: list[dict[str, Any]] = []
-        url = f"/api/conversations/{self.session_id}?limit={min(wanted, 1000)}" if self.session_id else ""
-        while url and len(messages) < wanted:
-            page = (await self._send("GET", url)).raise_for_status()
+        query = f"limit={min(wanted, 1000)}" if self.session_id else ""
+        while query and len(messages) < wanted:
+            page = (await self._send("GET", f"/api/conversations/{self.session_id}?{query}")).raise_for_status()
             messages = page.json()["messages"] + messages
-            url = page.links.get("next", {}).get("url", "")
-        items = [said["metadata"] or {"role": said["role"], "content": said["content"]} for said in messages[-wanted:]]
+            # Of the link only the query is used: its host may be another one, which must not get the service's token.
+            query = httpx.URL(page.links.get("next", {}).get("url", "")).query.decode()
+        items = [item for said in messages[-wanted:] if (item := _item(said))]
         return cast(list[TResponseInputItem], items)
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
@@ -83,6 +92,16 @@ class ConversationSession:
                     return response
             await asyncio.sleep(delay)
         return await self.client.send(request)
+
+
+def _item(said: dict[str, Any]) -> dict[str, Any] | None:
+    """What the model is given for a message: the item that it was made of, else its text; a tool's text is no item."""
+    kept: dict[str, Any] = said["metadata"] or {}
+    kind = kept.get("type", "message")
+    if isinstance(kind, str) and kind in FIELDS and kept.keys() >= FIELDS[kind]:
+        return kept
+    is_call = said["role"] == "tool" or not (said["content"] or said["role"] == "user")
+    return None if is_call else {"role": said["role"], "content": said["content"]}
 
 
 def _message(item: TResponseInputItem) -> dict[str, Any]:

@@ -149,6 +149,66 @@ async def test_an_item_comes_back_as_it_was_added(item: TResponseInputItem, sess
     assert await session.get_items() == [item]
 
 
+FOREIGN: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "the name of a model": (
+        {"role": "assistant", "content": "It is half past nine.", "metadata": {"model": "gpt"}},
+        [{"role": "assistant", "content": "It is half past nine."}],
+    ),
+    "a type that the SDK does not know": (
+        {"role": "user", "content": "Hello", "metadata": {"type": "greeting", "id": "1"}},
+        [{"role": "user", "content": "Hello"}],
+    ),
+    "half an item": (
+        {"role": "assistant", "content": "Hi", "metadata": {"type": "function_call", "name": "clock"}},
+        [{"role": "assistant", "content": "Hi"}],
+    ),
+    "Chat Completions' call": (
+        {"role": "assistant", "content": "", "metadata": {"tool_calls": [{"id": "call_1"}]}},
+        [],
+    ),
+    "Chat Completions' output": ({"role": "tool", "content": "09:30", "metadata": {"tool_call_id": "call_1"}}, []),
+}
+
+
+@pytest.mark.parametrize(("message", "items"), FOREIGN.values(), ids=FOREIGN.keys())
+async def test_metadata_of_another_client_does_not_stand_for_the_text(
+    message: dict[str, Any], items: list[Any], session: ConversationSession
+) -> None:
+    await session.add_items(numbered(1))
+    stored = await session.client.post(f"/api/conversations/{session.session_id}/messages", json=[message])
+
+    assert stored.status_code == 201
+    assert await session.get_items() == [*numbered(1), *items]
+
+
+class LinksElsewhere(httpx.AsyncHTTPTransport):
+    """A proxy in front of the service that names another host in its links."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts: set[str] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.hosts.add(request.url.host)
+        response = await super().handle_async_request(request)
+        if "link" in response.headers:
+            link = response.headers["link"].replace("http://127.0.0.1", "http://elsewhere.test")
+            response.headers["link"] = link
+        return response
+
+
+async def test_the_services_token_is_sent_to_no_other_host(session: ConversationSession, service_url: str) -> None:
+    await session.add_items(numbered(1050))
+    transport = LinksElsewhere()
+    headers = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": "ada"}
+
+    async with httpx.AsyncClient(transport=transport, base_url=service_url, headers=headers) as client:
+        items = await ConversationSession(client, session.session_id).get_items()
+
+    assert items == numbered(1050)
+    assert transport.hosts == {"127.0.0.1"}
+
+
 async def test_a_long_session_is_stored_in_order_and_its_newest_items_are_read(session: ConversationSession) -> None:
     items = numbered(1050)
     await session.add_items(items)
