@@ -24,6 +24,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.warning(sentence)
     await _log_what_is_missing(app)
     yield
+    if app.state.runs is not None:
+        await app.state.runs.close()
     await close_engine(app.state.engine)
 
 

@@ -15,10 +15,13 @@ from ai_agent.database.pool import create_engine
 from ai_agent.errors import ConfigurationError
 from ai_agent.lifespan import lifespan
 from ai_agent.metrics import Metrics
+from ai_agent.services.assistant.loading import load
+from ai_agent.services.assistant.runs import Runs
+from ai_agent.services.assistant.turn import Means
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service with these settings; raises ConfigurationError for a DATABASE_URL that cannot be used."""
+    """The service with these settings; ConfigurationError names a DATABASE_URL or an ASSISTANT that cannot be used."""
     traced = any(name.startswith(("OTEL_", "FASTAPI_OTEL_")) for name in os.environ)
     app = App(
         title="ai-agent",
@@ -35,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.engine = create_engine(settings)
     app.state.metrics = Metrics(app.state.engine)
+    app.state.runs = _make_runs(app)
     for router in (chat.router, history.router, trusted_services.router, health.router, docs.router):
         # The routes themselves, as FastAPI matches those of an included router twice on each request.
         app.router.routes.extend(router.routes)
@@ -51,6 +55,13 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["Link", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed", "X-Request-ID"],
         )
     return app
+
+
+def _make_runs(app: FastAPI) -> Runs | None:
+    settings: Settings = app.state.settings
+    if settings.assistant is None:
+        return None
+    return Runs(Means(load(settings.assistant), app.state.engine, settings), app.state.metrics)
 
 
 def __getattr__(name: str) -> object:

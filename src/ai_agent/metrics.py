@@ -26,6 +26,21 @@ class Metrics:
         self.unavailable = Counter(
             "database_unavailable", "Responses with status 503, by cause.", ["cause"], registry=self.registry
         )
+        self.assistant_turns = Counter(
+            "assistant_turns",
+            "Turns that the assistant was asked for, by outcome.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.assistant_seconds = Histogram(
+            "assistant_turn_duration_seconds",
+            "Time from a question to its reply, stored, or to the failure.",
+            buckets=(0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1800, 3600),
+            registry=self.registry,
+        )
+        self.assistant_running = 0
+        running = Gauge("assistant_turns_running", "Turns that the assistant is making.", registry=self.registry)
+        running.set_function(lambda: self.assistant_running)
         pool = engine.pool
         assert isinstance(pool, QueuePool)
         connections = Gauge("database_connections", "Connections of the pool.", ["state"], registry=self.registry)

@@ -2,14 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import to_json
 
+from ai_agent.api import streams
 from ai_agent.api.caller import CallerRoute, CurrentCaller
 from ai_agent.api.openapi import BAD_BODY, OWNED, REPLAYED, SIGNED_IN, example_entry, invalid_entry, operation_id
+from ai_agent.api.replies import RunResponse, respond
 from ai_agent.api.schemas import MAX_MESSAGE_LENGTH, VISIBLE, Id, IdempotencyKey, check_text, check_visible
-from ai_agent.services import chat
+from ai_agent.services import chat, turns
+from ai_agent.services.assistant.runs import Runs
+from ai_agent.services.assistant.turn import Question
 
 router = APIRouter(
     route_class=CallerRoute,
@@ -58,7 +61,9 @@ BLANK = invalid_entry("value_error", ["body", "message"], "Value error, must not
     response_model=ChatResponse,
     responses=example_entry(EXAMPLE, headers=REPLAYED) | OWNED | BAD_BODY | BLANK,
 )
-async def send_message(body: ChatRequest, caller: CurrentCaller, idempotency_key: IdempotencyKey = None) -> Response:
+async def send_message(
+    body: ChatRequest, caller: CurrentCaller, request: Request, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Send a message and get the assistant's reply, once both are stored.
 
     Without `conversation_id` a new conversation begins, titled `Chat - YYYY-MM-DD HH:MM` (UTC). With it, the turn is
@@ -68,11 +73,11 @@ async def send_message(body: ChatRequest, caller: CurrentCaller, idempotency_key
     the same key with the same body gives the first response again, with the header `Idempotency-Replayed: true`, and
     stores nothing more. The same key with another body is a 422. Keys of different users never meet.
     """
+    streamed = streams.is_wanted(request.scope)
+    runs: Runs | None = request.app.state.runs
+    if runs is not None:
+        key = turns.make_key(idempotency_key, "chat", body.conversation_id, body.message)
+        question = Question(caller.user_id, body.conversation_id, body.message, None, key)
+        return RunResponse(runs.begin(question), body.message, streamed=streamed)
     reply = await chat.send(caller.connection, caller.user_id, body.message, body.conversation_id, idempotency_key)
-    shown = {
-        "conversation_id": reply.conversation_id,
-        "user_message": body.message,
-        "assistant_message": reply.text,
-    }
-    headers = {"Idempotency-Replayed": "true"} if reply.replayed else None
-    return Response(to_json(shown), media_type="application/json", headers=headers)
+    return respond(reply, body.message, streamed=streamed)

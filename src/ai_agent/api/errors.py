@@ -31,7 +31,7 @@ def add_to(app: FastAPI) -> None:
 
 
 async def _respond_to_api_error(request: Request, error: ApiError) -> JSONResponse:
-    if error.status_code == 503:
+    if error.cause:  # A failure of the database's; the assistant's are counted and logged with their run.
         request.app.state.metrics.unavailable.labels(error.cause).inc()
         cause = getattr(error.__cause__, "orig", error.__cause__)  # SQLAlchemy's text repeats the whole statement.
         remedy = HIDDEN_ROWS if "row-level security" in str(cause) else ""

@@ -5,6 +5,7 @@ The database function `store_turn_1` does it all in one call; `alembic/functions
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import to_json
@@ -12,7 +13,7 @@ from sqlalchemy import text
 
 from ai_agent.database.connection import Connection
 from ai_agent.database.models import Role
-from ai_agent.database.statements import Statement
+from ai_agent.database.statements import Statement, load
 from ai_agent.errors import ConversationNotFound, IdempotencyKeyReused
 
 
@@ -60,6 +61,15 @@ STORE_TURN = Statement(
 )
 
 
+class _Known(NamedTuple):
+    is_same: bool
+    conversation_id: int
+    shown: bytes | None
+
+
+FIND_TURN = load(Path(__file__).with_name("find_turn.sql"), _Known)
+
+
 async def store(
     connection: Connection,
     user_id: str,
@@ -90,6 +100,18 @@ async def store(
     if row.outcome == "not_found" or shown is None:
         raise ConversationNotFound
     return Turn(row.stored_in, shown, replayed=row.outcome == "replayed")
+
+
+async def find(connection: Connection, user_id: str, key: Key) -> Turn | None:
+    """The turn that the key has stored, if it has; raises as `store` does."""
+    known = await connection.fetch_first(FIND_TURN, user_id=user_id, key=key.value, fingerprint=key.fingerprint)
+    if known is None:
+        return None
+    if not known.is_same:
+        raise IdempotencyKeyReused
+    if known.shown is None:
+        raise ConversationNotFound
+    return Turn(known.conversation_id, known.shown, replayed=True)
 
 
 def make_key(value: str | None, *request: object) -> Key | None:

@@ -84,9 +84,9 @@ class Assistant:
         messages = to_messages(made)
         said = [message.content for message in messages if message.role == "assistant" and message.content]
         if not messages or messages[-1].role != "assistant" or not messages[-1].content.strip():
-            raise AssistantFailed
+            raise AssistantFailed("the turn does not end with a reply")
         if said != transcript.texts:
-            raise AssistantFailed
+            raise AssistantFailed("the reply is not what was shown")
         return messages
 
     async def close(self) -> None:

@@ -1,0 +1,96 @@
+"""The response to a message: JSON, or a stream for those that want one, of a reply that is stored or is being made."""
+
+import asyncio
+
+from fastapi import Response
+from pydantic_core import to_json
+from starlette.types import Receive, Scope, Send
+
+from ai_agent.api import streams
+from ai_agent.errors import ApiError, OtherReplyStored, ServiceStopping
+from ai_agent.services.assistant.run import Run
+from ai_agent.services.chat import Reply
+
+# How long, in seconds, the head of a stream waits for something to show, so that a failure before it has a status of
+# its own, and how long a stream is silent before it says that it is still there.
+HEAD_SECONDS = 10.0
+SILENCE_SECONDS = 10.0
+
+
+def respond(reply: Reply, message: str, *, streamed: bool) -> Response:
+    """The response with a reply that is stored."""
+    headers = {"Idempotency-Replayed": "true"} if reply.replayed else {}
+    if streamed:
+        shown = streams.encode(streams.START, *streams.show(streams.whole(reply.text)))
+        end = streams.finish(reply.conversation_id, replayed=reply.replayed)
+        return Response(shown + end, headers=streams.HEADERS | headers)
+    body = {
+        "conversation_id": reply.conversation_id,
+        "user_message": message,
+        "assistant_message": reply.text,
+    }
+    return Response(to_json(body), media_type="application/json", headers=headers)
+
+
+class RunResponse(Response):
+    """The response with the reply of a run, which goes on whatever becomes of the client.
+
+    It is sent after the request's connection is given back. An error before its head is raised, and so has a status.
+    """
+
+    def __init__(self, run: Run, message: str, *, streamed: bool) -> None:
+        super().__init__()
+        self._run = run
+        self._message = message
+        self._streamed = streamed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._run.add_listener()
+        try:
+            if self._streamed:
+                await self._run.wait_for_more(0, HEAD_SECONDS)
+            is_shown = self._streamed and (self._run.parts or not self._run.is_over)
+            reply = None if is_shown else await self._run.wait()
+        except asyncio.CancelledError:  # The server's time for ending in order is over; it would answer with a 500.
+            raise ServiceStopping from None
+        if reply is None:
+            await self._stream(send)
+        else:
+            await respond(reply, self._message, streamed=self._streamed)(scope, receive, send)
+
+    async def _stream(self, send: Send) -> None:
+        head = Response(headers=streams.HEADERS).raw_headers
+        raw = [(name, value) for name, value in head if name != b"content-length"]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+        await _send(send, streams.encode(streams.START))
+        try:
+            await self._send_parts(send)
+            end = self._end()
+        except asyncio.CancelledError:
+            end = streams.fail(ServiceStopping.detail)
+        await _send(send, end, more=False)
+
+    async def _send_parts(self, send: Send) -> None:
+        run, sent = self._run, 0
+        while sent < len(run.parts) or not run.is_over:
+            parts = run.parts[sent:]
+            if parts:
+                sent += len(parts)
+                await _send(send, streams.encode(*streams.show(parts)))
+            elif not await run.wait_for_more(sent, SILENCE_SECONDS):
+                await _send(send, streams.SILENCE)
+        if run.reply is not None and not sent:
+            await _send(send, streams.encode(*streams.show(streams.whole(run.reply.text))))
+
+    def _end(self) -> bytes:
+        """What comes after the last part: the turn is stored, or nothing is."""
+        reply, error = self._run.reply, self._run.error
+        if reply is None:
+            return streams.fail(error.detail if isinstance(error, ApiError) else "Internal server error.")
+        if self._run.is_shown_otherwise:
+            return streams.fail(OtherReplyStored.detail)
+        return streams.finish(reply.conversation_id, replayed=reply.replayed)
+
+
+async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -1,0 +1,67 @@
+"""A turn that is being made, to which any number of requests listen; one that goes away changes nothing."""
+
+import asyncio
+
+from ai_agent.services.assistant.parts import Part
+from ai_agent.services.chat import Reply
+
+
+class Run:
+    """What the assistant has shown so far and, in the end, the reply that is stored or the error."""
+
+    def __init__(self, fingerprint: bytes) -> None:
+        self.fingerprint = fingerprint
+        self.parts: list[Part] = []
+        self.reply: Reply | None = None
+        self.error: Exception | None = None
+        self.is_shown_otherwise = False
+        """Whether another process was faster, and what it stored is not what was shown here."""
+        self.listeners: set[asyncio.Task[object]] = set()
+        """The tasks of the requests that listen."""
+        self._moved = asyncio.Event()
+
+    def add_listener(self) -> None:
+        """Let it be known that the current task listens, until it ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.listeners.add(task)
+        task.add_done_callback(self.listeners.discard)
+
+    @property
+    def is_over(self) -> bool:
+        return self.reply is not None or self.error is not None
+
+    def show(self, part: Part) -> None:
+        self.parts.append(part)
+        self._move()
+
+    def end(self, reply: Reply) -> None:
+        self.reply = reply
+        self._move()
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self._move()
+
+    def _move(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def wait(self) -> Reply:
+        """The reply, once it is stored; raises what went wrong instead."""
+        while not self.is_over:
+            await self._moved.wait()
+        if self.reply is None:
+            assert self.error is not None
+            raise self.error
+        return self.reply
+
+    async def wait_for_more(self, seen: int, seconds: float) -> bool:
+        """Whether more parts than those are there, or the end, within this time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while len(self.parts) == seen and not self.is_over:
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True

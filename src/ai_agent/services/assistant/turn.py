@@ -1,0 +1,121 @@
+"""Making a turn: the history is read, the agent is asked while no connection is held, and then all of it is stored.
+
+So a run that fails, or a process that dies, leaves nothing behind, and its key is free.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic_core import from_json
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ai_agent.config import Settings
+from ai_agent.database.connection import Connection
+from ai_agent.errors import AssistantTooSlow, DatabaseUnavailable
+from ai_agent.services import conversations, turns
+from ai_agent.services.assistant.context import TurnContext
+from ai_agent.services.assistant.mapping import to_items
+from ai_agent.services.assistant.run import Run
+from ai_agent.services.chat import Reply
+from ai_agent.services.cursors import START
+from ai_agent.services.turns import Key, Message, Turn
+
+if TYPE_CHECKING:
+    from ai_agent.services.assistant.agent import Assistant
+
+logger = logging.getLogger(__name__)
+
+# A reply was paid for, so storing it is tried again for this long, in seconds, after it has failed for the first time.
+STORE_SECONDS = 20.0
+STORE_DELAY = 0.25
+
+
+class Means(NamedTuple):
+    """What turns are made with."""
+
+    assistant: "Assistant"
+    engine: AsyncEngine
+    settings: Settings
+
+
+class Question(NamedTuple):
+    """What a request asks the assistant."""
+
+    user_id: str
+    conversation_id: int | None
+    message: str
+    title: str | None
+    key: Key | None
+
+
+async def make(means: Means, run: Run, question: Question, key: Key) -> Reply:
+    """The reply, once the turn is stored under the key; with a key that has stored one already, that one.
+
+    Raises one of the assistant's errors, and what `turns.store` and `conversations.read` raise.
+    """
+    deadline = asyncio.get_running_loop().time() + means.settings.assistant_timeout
+    async with Connection(means.engine, means.settings.database_timeout) as connection:
+        known = await turns.find(connection, question.user_id, key)
+        if known is not None:
+            return _reply(known, replayed=True)
+        history = await _read_history(connection, question, means.settings.assistant_history)
+    made = await _ask(means.assistant, run, question, history, deadline)
+    turn, is_sure = await _store(means, question, [Message("user", question.message), *made], key)
+    shown = [Message(row["role"], row["content"]) for row in from_json(turn.shown)]
+    run.is_shown_otherwise = turn.replayed and _texts(shown) != _texts(made)
+    # After a failure, what the key finds may be what was stored by the try whose answer was lost.
+    return _reply(turn, replayed=turn.replayed and (is_sure or run.is_shown_otherwise))
+
+
+async def _read_history(connection: Connection, question: Question, count: int) -> list[Message]:
+    """The newest messages, as many as fit a page; raises ConversationNotFound, even where none are wanted."""
+    if question.conversation_id is None:
+        return []
+    page = await conversations.read(connection, question.user_id, question.conversation_id, max(count, 1), START)
+    rows = from_json(page.body)["messages"] if count else []
+    return [Message(row["role"], row["content"], row["metadata"]) for row in rows]
+
+
+async def _ask(
+    assistant: "Assistant", run: Run, question: Question, history: list[Message], deadline: float
+) -> list[Message]:
+    items = [*to_items(history), {"role": "user", "content": question.message}]
+    context = TurnContext(question.user_id, question.conversation_id, question.key and question.key.value)
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await assistant.ask(items, context, run.show)
+    except TimeoutError as error:
+        raise AssistantTooSlow from error
+
+
+async def _store(means: Means, question: Question, messages: list[Message], key: Key) -> tuple[Turn, bool]:
+    """The turn, and whether the first try has stored or found it."""
+    loop = asyncio.get_running_loop()
+    seconds = means.settings.database_timeout
+    give_up_at = None
+    while True:
+        try:
+            async with Connection(means.engine, seconds) as connection:
+                user_id, conversation_id, title = question.user_id, question.conversation_id, question.title
+                turn = await turns.store(connection, user_id, conversation_id, messages, title=title, key=key)
+        except DatabaseUnavailable as error:
+            if give_up_at is None:
+                logger.warning("the reply is there, but the turn cannot be stored yet: %s", error.cause)
+                give_up_at = loop.time() + STORE_SECONDS
+            if loop.time() >= give_up_at:
+                raise
+        else:
+            return turn, give_up_at is None
+        await asyncio.sleep(min(STORE_DELAY, max(give_up_at - loop.time(), 0)))
+        seconds = min(seconds, max(give_up_at - loop.time(), 1))
+
+
+def _texts(messages: list[Message]) -> list[str]:
+    """What the assistant has said, and a stream shows."""
+    return [message.content for message in messages if message.role == "assistant" and message.content]
+
+
+def _reply(turn: Turn, *, replayed: bool) -> Reply:
+    text: str = from_json(turn.shown)[-1]["content"]
+    return Reply(turn.conversation_id, text, replayed)

@@ -1,0 +1,33 @@
+-- The turn that a key has stored in the last 24 hours; there is no row where it has stored none.
+--
+-- :user_id, the owner; :key; :fingerprint, what tells one request with the key from another. `shown` is the turn's
+-- messages as the API shows them, NULL where they were deleted. As in store_turn_1, their time is the key's, and their
+-- ids find them, more slowly, where somebody has changed either time.
+SELECT
+    fingerprint = :fingerprint AS is_same,
+    conversation_id,
+    coalesce(
+        (
+            SELECT convert_to(json_agg(row_to_json(shown) ORDER BY shown.id)::text, 'UTF8')
+            FROM (
+                SELECT id, role, content, metadata, created_at
+                FROM messages
+                WHERE conversation_id = known.conversation_id
+                    AND user_id = :user_id
+                    AND created_at = known.created_at
+                    AND id BETWEEN known.first_message_id AND known.last_message_id
+            ) AS shown
+        ),
+        (
+            SELECT convert_to(json_agg(row_to_json(shown) ORDER BY shown.id)::text, 'UTF8')
+            FROM (
+                SELECT id, role, content, metadata, created_at
+                FROM messages
+                WHERE conversation_id = known.conversation_id
+                    AND user_id = :user_id
+                    AND id BETWEEN known.first_message_id AND known.last_message_id
+            ) AS shown
+        )
+    ) AS shown
+FROM idempotency_keys AS known
+WHERE user_id = :user_id AND key = :key AND clock_timestamp() - created_at < interval '24 hours'
