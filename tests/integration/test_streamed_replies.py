@@ -1,4 +1,4 @@
-"""The reply as a stream of the AI SDK, for whoever names it in `Accept`: the turn is the same, and stored before the end."""
+"""The reply as a stream of the AI SDK, for whoever names it in `Accept`: its turn is stored before its end."""
 
 import json
 from typing import Any

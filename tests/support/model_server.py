@@ -62,6 +62,12 @@ class ModelServer:
         """The requests whose connection is open and whose response has not ended."""
         self._changed = asyncio.Event()
 
+    def reset(self) -> None:
+        """Forget the script, and what was asked."""
+        self.script = []
+        self.asked = []
+        self.default = says("Hello", " from the model.")
+
     async def until_answering(self, count: int) -> None:
         """Wait until so many requests are being answered."""
         async with asyncio.timeout(10):

@@ -55,7 +55,7 @@ def run_service(
 
 
 def _wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60  # With an agent, a busy machine imports for half of that.
     with httpx.Client(timeout=1) as client:
         while time.monotonic() < deadline:
             assert process.poll() is None, log.read_text()
@@ -63,4 +63,4 @@ def _wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path) 
                 if client.get(url).status_code < 500:
                     return
             time.sleep(0.02)  # Asking without a pause would take the processor from the start.
-    raise AssertionError(f"not ready within 30 seconds: {log.read_text()}")
+    raise AssertionError(f"not ready within 60 seconds: {log.read_text()}")

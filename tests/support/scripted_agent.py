@@ -1,0 +1,36 @@
+"""An operator's module: an agent with tools whose model is the scripted one, where the environment says that it is."""
+
+import os
+
+from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunContextWrapper, function_tool
+from openai import AsyncOpenAI
+
+from ai_agent.services.assistant.context import TurnContext
+
+API = {"chat": OpenAIChatCompletionsModel, "responses": OpenAIResponsesModel}[os.environ.get("MODEL_API", "chat")]
+
+
+@function_tool
+async def clock(city: str) -> str:
+    """Tell the time."""
+    return f"09:30 in {city}"
+
+
+@function_tool
+async def whoami(context: RunContextWrapper[TurnContext]) -> str:
+    """Tell what a tool knows of the turn."""
+    return repr(context.context)
+
+
+@function_tool(failure_error_function=None)
+async def breaks() -> str:
+    """Fail."""
+    raise ConnectionError("SECRET of the tool")
+
+
+agent = Agent(
+    name="Assistant",
+    instructions="Be brief.",
+    model=API("scripted", AsyncOpenAI(base_url=os.environ["MODEL_URL"], api_key="SECRET", max_retries=0)),
+    tools=[clock, whoami, breaks],
+)
