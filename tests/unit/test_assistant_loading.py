@@ -70,3 +70,24 @@ def test_without_the_extra_the_sentence_says_how_to_install_it(folder: Path) -> 
         "ai_agent.errors.ConfigurationError: ASSISTANT needs the OpenAI Agents SDK: install the extra,"
         " as in 'uv sync --extra assistant'"
     )
+
+
+def test_without_an_agent_nothing_of_the_sdk_is_imported() -> None:
+    program = "import sys\nfrom ai_agent.main import app\nprint(sorted({'agents', 'openai'} & sys.modules.keys()))"
+    environment = {"DATABASE_URL": "postgresql://ada@localhost/app"}
+
+    process = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert process.stdout == "[]\n"
+
+
+def test_a_service_does_not_start_with_an_agent_that_is_none() -> None:
+    environment = {"DATABASE_URL": "postgresql://ada@localhost/app", "ASSISTANT": "no_agent:agent"}
+    command = [sys.executable, "-m", "uvicorn", "ai_agent.main:app"]
+
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    sentence = MISTAKES["no_agent:agent"]
+    assert (process.returncode, process.stderr) == (3, f"ai-agent cannot start: {sentence}\n")
