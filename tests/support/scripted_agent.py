@@ -28,9 +28,10 @@ async def breaks() -> str:
     raise ConnectionError("SECRET of the tool")
 
 
+client = AsyncOpenAI(base_url=os.environ["MODEL_URL"], api_key="SECRET", max_retries=0)
 agent = Agent(
     name="Assistant",
     instructions="Be brief.",
-    model=API("scripted", AsyncOpenAI(base_url=os.environ["MODEL_URL"], api_key="SECRET", max_retries=0)),
+    model=API("scripted", client),
     tools=[clock, whoami, breaks],
 )
