@@ -39,7 +39,7 @@ def within(name: str, packages: set[str]) -> bool:
 
 @pytest.mark.parametrize(("folder", "forbidden"), FORBIDDEN.values(), ids=FORBIDDEN.keys())
 def test_a_layer_imports_nothing_from_above_it(folder: Path, forbidden: set[str]) -> None:
-    files = list(folder.glob("*.py"))
+    files = list(folder.rglob("*.py"))
 
     wrong = {(file.name, name) for file in files for name in imports(file) if within(name, forbidden)}
 

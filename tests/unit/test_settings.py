@@ -34,6 +34,10 @@ WRONG = [
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
     ("METRICS_PATH", "metrics"),
+    ("ASSISTANT_TIMEOUT", "0"),
+    ("ASSISTANT_TIMEOUT", "3601"),
+    ("ASSISTANT_HISTORY", "-1"),
+    ("ASSISTANT_HISTORY", "1001"),
     ("METRICS_PATH", "/health"),
     ("METRICS_PATH", "/api/metrics"),
 ]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ai_agent.api import streams
 from ai_agent.services.assistant.parts import Part, TextDelta, TextEnd, TextStart, ToolCall, ToolOutput
+from ai_agent.services.chat import Reply
 
 ACCEPTED = {
     "text/event-stream": True,
@@ -41,7 +42,7 @@ def test_each_part_is_an_event_of_the_protocol() -> None:
 
 
 def test_a_stream_ends_with_the_conversation_or_with_why_there_is_none() -> None:
-    assert streams.finish(42, replayed=False) == (
+    assert streams.finish(Reply(42, "Hello", replayed=False)) == (
         b'data: {"type":"finish","finishReason":"stop","messageMetadata":{"conversation_id":42,"replayed":false}}\n\n'
         b"data: [DONE]\n\n"
     )

@@ -7,12 +7,23 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ai_agent.api import streams
 from ai_agent.api.caller import CallerRoute, CurrentCaller
-from ai_agent.api.openapi import BAD_BODY, OWNED, REPLAYED, SIGNED_IN, example_entry, invalid_entry, operation_id
+from ai_agent.api.openapi import (
+    BAD_BODY,
+    OWNED,
+    REPLAYED,
+    SIGNED_IN,
+    error_entry,
+    example_entry,
+    invalid_entry,
+    operation_id,
+)
 from ai_agent.api.replies import RunResponse, respond
 from ai_agent.api.schemas import MAX_MESSAGE_LENGTH, VISIBLE, Id, IdempotencyKey, check_text, check_visible
+from ai_agent.errors import AssistantFailed, DatabaseUnavailable
 from ai_agent.services import chat, turns
 from ai_agent.services.assistant.runs import Runs
 from ai_agent.services.assistant.turn import Question
+from ai_agent.services.chat import Reply
 
 router = APIRouter(
     route_class=CallerRoute,
@@ -52,6 +63,16 @@ class ChatResponse(BaseModel):
 
 
 EXAMPLE = {"conversation_id": 42, "user_message": "Good morning!", "assistant_message": "Echo: Good morning!"}
+REPLY = example_entry(EXAMPLE, headers=REPLAYED)
+REPLY[200]["content"][streams.MEDIA_TYPE] = {
+    "schema": {"type": "string"},
+    "example": streams.encode_whole(Reply(42, "Echo: Good morning!", replayed=False)).decode(),
+}
+FAILED = error_entry(AssistantFailed, "The agent, its model or one of its tools failed. Nothing was stored.")
+UNAVAILABLE = error_entry(
+    DatabaseUnavailable,
+    "The database or the assistant is unreachable, busy or too slow. Wait for `Retry-After` seconds and try again.",
+)
 BLANK = invalid_entry("value_error", ["body", "message"], "Value error, must not be blank")
 
 
@@ -59,7 +80,7 @@ BLANK = invalid_entry("value_error", ["body", "message"], "Value error, must not
     "/chat",
     summary="Send a message",
     response_model=ChatResponse,
-    responses=example_entry(EXAMPLE, headers=REPLAYED) | OWNED | BAD_BODY | BLANK,
+    responses=REPLY | OWNED | BAD_BODY | BLANK | FAILED | UNAVAILABLE,
 )
 async def send_message(
     body: ChatRequest, caller: CurrentCaller, request: Request, idempotency_key: IdempotencyKey = None
@@ -72,6 +93,10 @@ async def send_message(
     **A request with an `Idempotency-Key` is safe to retry** after a lost connection, a timeout or a 503: for 24 hours
     the same key with the same body gives the first response again, with the header `Idempotency-Replayed: true`, and
     stores nothing more. The same key with another body is a 422. Keys of different users never meet.
+
+    **With `Accept: text/event-stream` the reply is streamed**, in the UI message stream of the AI SDK (version 1):
+    `start`, then texts and the calls of tools as they come, then `finish` once the turn is stored, with the
+    conversation's id in `messageMetadata`, or `error` when nothing is. What fails before the first part has a status.
     """
     streamed = streams.is_wanted(request.scope)
     runs: Runs | None = request.app.state.runs

@@ -21,9 +21,7 @@ def respond(reply: Reply, message: str, *, streamed: bool) -> Response:
     """The response with a reply that is stored."""
     headers = {"Idempotency-Replayed": "true"} if reply.replayed else {}
     if streamed:
-        shown = streams.encode(streams.START, *streams.show(streams.whole(reply.text)))
-        end = streams.finish(reply.conversation_id, replayed=reply.replayed)
-        return Response(shown + end, headers=streams.HEADERS | headers)
+        return Response(streams.encode_whole(reply), headers=streams.HEADERS | headers)
     body = {
         "conversation_id": reply.conversation_id,
         "user_message": message,
@@ -79,8 +77,6 @@ class RunResponse(Response):
                 await _send(send, streams.encode(*streams.show(parts)))
             elif not await run.wait_for_more(sent, SILENCE_SECONDS):
                 await _send(send, streams.SILENCE)
-        if run.reply is not None and not sent:
-            await _send(send, streams.encode(*streams.show(streams.whole(run.reply.text))))
 
     def _end(self) -> bytes:
         """What comes after the last part: the turn is stored, or nothing is."""
@@ -89,7 +85,7 @@ class RunResponse(Response):
             return streams.fail(error.detail if isinstance(error, ApiError) else "Internal server error.")
         if self._run.is_shown_otherwise:
             return streams.fail(OtherReplyStored.detail)
-        return streams.finish(reply.conversation_id, replayed=reply.replayed)
+        return streams.finish(reply)
 
 
 async def _send(send: Send, body: bytes, *, more: bool = True) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.types import Scope
 
 from ai_agent.services.assistant.parts import Part, TextDelta, TextEnd, TextStart, ToolCall, ToolOutput
+from ai_agent.services.chat import Reply
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {
@@ -24,7 +25,7 @@ SILENCE = b": the reply is being made\n\n"
 
 def is_wanted(scope: Scope) -> bool:
     """Whether `Accept` names the stream, in whatever place."""
-    return any(name == b"accept" and MEDIA_TYPE in value.decode("latin-1").lower() for name, value in scope["headers"])
+    return any(name == b"accept" and b"text/event-stream" in value.lower() for name, value in scope["headers"])
 
 
 def encode(*parts: dict[str, Any]) -> bytes:
@@ -56,14 +57,15 @@ def show(parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
                 yield {"type": "tool-output-available", "toolCallId": call_id, "output": output, "dynamic": True}
 
 
-def whole(text: str) -> list[Part]:
-    """A reply that is there already, in one piece."""
-    return [TextStart(1), TextDelta(1, text), TextEnd(1)]
+def encode_whole(reply: Reply) -> bytes:
+    """The stream of a reply that is stored already, in one piece."""
+    parts = show([TextStart(1), TextDelta(1, reply.text), TextEnd(1)])
+    return encode(START, *parts) + finish(reply)
 
 
-def finish(conversation_id: int, *, replayed: bool) -> bytes:
+def finish(reply: Reply) -> bytes:
     """The end of a stream whose turn is stored."""
-    metadata = {"conversation_id": conversation_id, "replayed": replayed}
+    metadata = {"conversation_id": reply.conversation_id, "replayed": reply.replayed}
     return encode({"type": "finish", "finishReason": "stop", "messageMetadata": metadata}) + DONE
 
 

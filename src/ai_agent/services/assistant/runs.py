@@ -76,6 +76,8 @@ class Runs:
         for _, task in left:
             task.cancel()
         await asyncio.gather(*(task for _, task in left), return_exceptions=True)
+        for run, _ in self._runs.values():  # Those whose task was canceled before it began.
+            run.fail(ServiceStopping())
         if listeners := {listener for run, _ in left for listener in run.listeners}:
             await asyncio.wait(listeners, timeout=CLOSE_SECONDS)
         await self._means.assistant.close()
@@ -86,7 +88,7 @@ class Runs:
         try:
             run.end(await turn.make(self._means, run, question, key))
         except asyncio.CancelledError:
-            run.fail(ServiceStopping())
+            run.fail(ServiceStopping() if self._is_closed else AssistantFailed("the agent canceled its own task"))
         except Exception as error:  # Whoever listens raises it, if anybody does.
             run.fail(error)
         finally:
