@@ -2,11 +2,9 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, get_args
 
 import openai
-import openai.resources.chat.completions
-import openai.resources.responses
 from agents import (
     Agent,
     InputGuardrailTripwireTriggered,
@@ -24,8 +22,11 @@ from agents import (
 from agents.items import TResponseStreamEvent
 from agents.models import openai_chatcompletions, openai_responses
 from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
+from openai.resources.chat.completions import completions
+from openai.resources.responses import responses
 from openai.types.chat import ChatCompletionChunk
-from openai.types.responses import Response
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import BaseModel
 
 from ai_agent.errors import ApiError, AssistantFailed, AssistantRefused, AssistantUnavailable
 from ai_agent.services.assistant.context import TurnContext
@@ -33,8 +34,10 @@ from ai_agent.services.assistant.mapping import Item, to_messages
 from ai_agent.services.assistant.parts import Part, Transcript
 from ai_agent.services.turns import Message
 
-# Whatever names a model first imports these, for seconds: they are here so that no turn has to wait for them.
-MODELS = (openai_chatcompletions, openai_responses, openai.resources.chat.completions, openai.resources.responses)
+# The libraries import the modules, and build the types of a stream's events, only when they are first needed: within
+# the first turn, which would hold up the whole process for seconds on a busy machine.
+IMPORTED = (openai_chatcompletions, openai_responses, completions, responses)
+EVENTS: tuple[type[BaseModel], ...] = (*get_args(get_args(ResponseStreamEvent)[0]), ChatCompletionChunk)
 
 TRIPWIRES = (
     InputGuardrailTripwireTriggered,
@@ -59,6 +62,8 @@ class Assistant:
 
     def __init__(self, agent: Agent[TurnContext]) -> None:
         self._agent = agent
+        for event in EVENTS:
+            event.model_rebuild()
         # By default the SDK sends what people write to OpenAI, as traces, whatever model answers.
         set_tracing_disabled(True)
         self._config = RunConfig(tracing_disabled=True)
