@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
@@ -11,11 +12,11 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.assistant import finished, shown, stream, with_agent
+from tests.support.assistant import PROJECT, finished, shown, stream, with_agent
 from tests.support.metrics import scrape
 from tests.support.model_server import Call, ModelServer, Reply, run_model_server, says
 from tests.support.service import Service, run_service
-from tests.support.types import Headers, SignIn
+from tests.support.types import Headers, SignIn, StartService
 
 FAILED = "The assistant failed to reply, and nothing was stored."
 UNAVAILABLE = "The assistant is not available at the moment, and nothing was stored; try again shortly."
@@ -347,3 +348,19 @@ async def test_operators_see_how_each_run_ended_and_the_database_is_not_blamed(
     assert after["assistant_turn_duration_seconds_count", ()] - before["assistant_turn_duration_seconds_count", ()] == 4
     assert not [name for name, _ in after if name == "database_unavailable_total"]
     assert "HTTP Request" not in service.log.read_text()
+
+
+async def test_the_agent_of_the_readme_runs_as_it_is_pasted(
+    start_service: StartService, sign_in: SignIn, model: ModelServer, tmp_path: Path
+) -> None:
+    section = (PROJECT / "README.md").read_text().partition("## Put your agent in")[2]
+    (tmp_path / "my_agent.py").write_text(section.partition("```python\n")[2].partition("```")[0])
+    where = {"MODEL_URL": model.url, "MODEL_KEY": "none", "MODEL": "scripted"}
+    service = start_service(ASSISTANT="my_agent:agent", **where)
+    model.script = [says(calls=(Call("user_id"),)), says("You are ada.")]
+
+    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+        response = await send(client, await sign_in("ada"), message="Who am I?")
+
+    assert response.json()["assistant_message"] == "You are ada."
+    assert model.messages()[-1] == {"role": "tool", "tool_call_id": "call_1", "content": "ada"}
