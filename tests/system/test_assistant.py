@@ -216,6 +216,24 @@ async def test_a_failure_after_something_was_shown_ends_the_stream_with_an_error
     assert (await send(client, headers, message="Hello")).status_code == 200
 
 
+async def test_an_error_that_nobody_expects_is_a_500_or_ends_the_stream_without_its_text(
+    client: httpx.AsyncClient, sign_in: SignIn, model: ModelServer, unlucky: str, service: Service
+) -> None:
+    headers = await sign_in()
+    model.default = says(unlucky)
+
+    whole = await send(client, headers, message="Hello")
+    async with stream(client, headers, message="Hello") as response:
+        parts = await response.rest()
+
+    assert (whole.status_code, whole.json()) == (500, {"detail": "Internal server error."})
+    assert parts == [{"type": "start"}, *shown(unlucky), {"type": "error", "errorText": "Internal server error."}]
+    log = service.log.read_text()
+    assert "assistant's turn: error after" in log
+    assert "asyncpg.exceptions.CheckViolationError" in log
+    assert unlucky not in log
+
+
 async def test_a_conversation_of_somebody_else_is_a_404_before_the_model_is_asked(
     client: httpx.AsyncClient, sign_in: SignIn, model: ModelServer
 ) -> None:

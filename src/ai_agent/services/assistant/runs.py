@@ -101,9 +101,12 @@ class Runs:
         self._metrics.assistant_turns.labels(outcome).inc()
         self._metrics.assistant_seconds.observe(seconds)
         is_fault = run.error is not None and (not isinstance(run.error, ApiError) or run.error.status_code >= 500)
-        fields = {"outcome": outcome, "milliseconds": round(seconds * 1000, 1), "cause": _cause(run.error)}
+        milliseconds, cause = round(seconds * 1000, 1), _cause(run.error)
         level = logging.ERROR if is_fault else logging.INFO
-        logger.log(level, "assistant's turn: %s after %.1f ms %s", *fields.values(), extra=fields)
+        fields = {"outcome": outcome, "milliseconds": milliseconds, "cause": cause}
+        logger.log(
+            level, "assistant's turn: %s after %.1f ms%s", outcome, milliseconds, cause and f", {cause}", extra=fields
+        )
 
 
 def _outcome(run: Run) -> str:
@@ -118,9 +121,7 @@ def _cause(error: Exception | None) -> str:
         return ""
     if not isinstance(error, ApiError):
         return logs.outline(error)
-    cause = error.__cause__
-    return (
-        str(error.args[0] if error.args else "")
-        if cause is None
-        else f"{type(cause).__module__}.{type(cause).__qualname__}"
-    )
+    if error.__cause__ is None:
+        return str(error.args[0]) if error.args else ""
+    cause = type(error.__cause__)
+    return f"{cause.__module__}.{cause.__qualname__}"
