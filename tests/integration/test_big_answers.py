@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -90,3 +91,47 @@ async def test_texts_beyond_the_page_are_not_read_from_the_disk(database: asyncp
     blocks = explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
     # With the rows and their indexes it is about six times the page; all the texts would be 29 times.
     assert MAX_PAGE_BYTES / 8192 < blocks < 8 * MAX_PAGE_BYTES / 8192
+
+
+async def test_no_json_is_made_of_metadata_far_beyond_the_page(database: asyncpg.Connection) -> None:
+    id_ = await add_texts(database, messages=1001, text="", length=0)
+    await database.execute(f"UPDATE messages SET metadata = {METADATA}")
+    values = {"user_id": "ada", "conversation_id": id_, "limit": 1000, "max_bytes": MAX_PAGE_BYTES, **START._asdict()}
+    arguments = [values[name] for name in READ.parameters]
+
+    [explained] = json.loads(await database.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {READ.sql}", *arguments))
+
+    # A page holds 18 of them, and those that come after are read with them, up to twenty at a time.
+    assert 18 < max(rows_read(node) for node in nodes(explained["Plan"]) if is_scan(node)) <= 40
+
+
+# 57 kB, which hardly compress.
+METADATA = "(SELECT jsonb_object_agg(n, md5(random()::text || messages.id)) FROM generate_series(1, 1300) AS n)"
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+def is_scan(node: dict[str, Any]) -> bool:
+    return "Scan" in node["Node Type"] and node.get("Relation Name") == "messages"
+
+
+def rows_read(node: dict[str, Any]) -> float:
+    return float(node["Actual Rows"]) * float(node["Actual Loops"])
+
+
+async def test_numbers_that_are_longer_in_json_than_they_were_sent_fill_pages_and_hide_nothing(
+    client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    id_ = await add_texts(database, messages=60, text="", length=0)
+    await database.execute("UPDATE messages SET metadata = (SELECT jsonb_agg(1e300) FROM generate_series(1, 200))")
+
+    pages = await read_pages(client, f"/api/conversations/{id_}", await sign_in("ada"))
+
+    assert {page.status_code for page in pages} == {200}
+    assert len(pages) > 1
+    assert all(len(page.content) < MAX_PAGE_BYTES + 1000 for page in pages)
+    assert sum(len(page.json()["messages"]) for page in pages) == 60

@@ -8,7 +8,7 @@ a user of 20,000 conversations looks like any other: both kinds of plan must be 
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import asyncpg
 import httpx
@@ -147,11 +147,13 @@ async def large_database_url(migrated_database: NewDatabase) -> str:
 @pytest.fixture(scope="module", params=["force_custom_plan", "force_generic_plan"])
 async def statements(request: pytest.FixtureRequest, large_database_url: str) -> list[Statement]:
     """All that the service sends, for every kind of request, and the operator's deletion."""
-    url = f"{large_database_url}?{urlencode({**EXPLAIN, 'plan_cache_mode': request.param})}"
+    options = " ".join(f"-c {name}={value}" for name, value in {**EXPLAIN, "plan_cache_mode": request.param}.items())
+    url = f"{large_database_url}?{urlencode({'options': options}, quote_via=quote)}"
     settings = make_settings(database_url=url, service_auth_token=SERVICE_TOKEN)
     async with running(settings) as app, client_of(app) as client:
         recorder = Recorder(client)
         event.listen(app.state.engine.sync_engine, "connect", recorder.listen)
+        await app.state.engine.dispose()  # The start has used a connection that nobody listens to.
         await make_every_request(recorder, key=request.param)
         await recorder.retain(url)
     return recorder.statements

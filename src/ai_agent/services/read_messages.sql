@@ -3,37 +3,63 @@
 -- :user_id, the owner; :conversation_id; :limit, the most messages; :max_bytes, the most JSON of more than one message;
 -- :at and :id, the position before which the messages stand. There is no row where the conversation is not the user's.
 --
--- The stored sizes, which are known without reading long texts, keep JSON from being made of much more than a page. The
--- JSON is longer, as a control character takes six bytes in it, so its own size decides where the page ends.
--- list_conversations.sql says why the LIMIT is in a subselect.
-WITH newest AS (
+-- Only JSON shows how long JSON is: a control character takes six bytes in it, and the number 1e300 takes 301. So that
+-- none is made for messages far beyond the page, they are read twenty at a time until the page is full. One more than
+-- the page shows tells whether more follow.
+WITH RECURSIVE batch AS (
     SELECT
-        *,
-        row_number() OVER newest_first AS position,
-        sum(octet_length(content) + coalesce(octet_length(metadata::text), 0)) OVER newest_first AS bytes
-    FROM messages
-    WHERE conversation_id = :conversation_id AND user_id = :user_id AND (created_at, id) < (:at, :id)
-    WINDOW newest_first AS (ORDER BY created_at DESC, id DESC)
-    ORDER BY created_at DESC, id DESC
-    LIMIT (SELECT :limit + 1)
-), shown AS MATERIALIZED (
+        CAST(:at AS timestamptz) AS last_at,
+        CAST(:id AS bigint) AS last_id,
+        CAST(0 AS bigint) AS before,
+        CAST(0 AS bigint) AS amount,
+        CAST(0 AS bigint) AS bytes,
+        CAST(NULL AS text[]) AS messages,
+        CAST(NULL AS timestamptz[]) AS times,
+        CAST(NULL AS bigint[]) AS ids
+    UNION ALL
+    SELECT
+        next.times[next.amount],
+        next.ids[next.amount],
+        batch.before + batch.amount,
+        next.amount,
+        batch.bytes + next.bytes,
+        next.messages,
+        next.times,
+        next.ids
+    FROM batch
+    CROSS JOIN LATERAL (
+        SELECT
+            count(*) AS amount,
+            sum(octet_length(message) + 2) AS bytes,
+            array_agg(message) AS messages,
+            array_agg(created_at) AS times,
+            array_agg(id) AS ids
+        FROM (
+            SELECT
+                created_at,
+                id,
+                row_to_json((SELECT shown FROM (SELECT id, role, content, metadata, created_at) AS shown))::text
+                    AS message
+            FROM messages
+            WHERE conversation_id = :conversation_id AND user_id = :user_id
+                AND (created_at, id) < (batch.last_at, batch.last_id)
+            ORDER BY created_at DESC, id DESC
+            LIMIT least(20, :limit + 1 - batch.before - batch.amount)
+        ) AS newest
+    ) AS next
+    WHERE batch.before + batch.amount <= :limit AND batch.bytes <= :max_bytes AND next.amount > 0
+), page AS (
     SELECT
         created_at,
         id,
-        position,
-        CASE
-            WHEN position = 1 OR bytes <= :max_bytes
-            THEN row_to_json((SELECT shown FROM (SELECT id, role, content, metadata, created_at) AS shown))
-        END AS message
-    FROM newest
-), page AS (
-    SELECT
-        *,
-        position = 1
-            OR position <= :limit
-            AND message IS NOT NULL
-            AND sum(octet_length(message::text) + 2) OVER (ORDER BY position) <= :max_bytes AS fits
-    FROM shown
+        message,
+        before + place AS position,
+        before + place = 1
+            OR before + place <= :limit
+            AND sum(octet_length(message) + 2) OVER (ORDER BY before, place) <= :max_bytes AS fits
+    FROM batch
+    CROSS JOIN ROWS FROM (unnest(messages), unnest(times), unnest(ids))
+        WITH ORDINALITY AS read (message, created_at, id, place)
 )
 SELECT
     convert_to(
@@ -46,7 +72,9 @@ SELECT
 FROM conversations
 CROSS JOIN LATERAL (
     SELECT
-        coalesce(json_agg(message ORDER BY position DESC) FILTER (WHERE fits), '[]') AS messages,
+        CAST(
+            '[' || coalesce(string_agg(message, ', ' ORDER BY position DESC) FILTER (WHERE fits), '') || ']' AS json
+        ) AS messages,
         (array_agg(created_at ORDER BY position DESC) FILTER (WHERE fits))[1] AS last_at,
         (array_agg(id ORDER BY position DESC) FILTER (WHERE fits))[1] AS last_id,
         count(*) FILTER (WHERE NOT fits) > 0 AS more
