@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, expect
 
 from tests.support.service import SERVICE_TOKEN
 from tests.support.types import Headers, SignIn, StartService
@@ -65,6 +65,20 @@ async def try_out(page: Page, operation: str, *, body: object = None, **paramete
     if status == "204":
         return status, None
     return status, json.loads(await answer.locator(".highlight-code code").inner_text())
+
+
+async def test_a_token_that_is_pasted_at_once_lands_in_its_field(page: Page, sign_in: SignIn) -> None:
+    token = (await sign_in())["Authorization"].removeprefix("Bearer ")
+    await page.goto("/")
+
+    await page.get_by_role("button", name="Authorize").click()
+    field = page.locator(".modal-ux form", has_text=f"{SCHEMES['Authorization']} (").get_by_role("textbox")
+    await expect(field).to_be_focused()
+    await page.keyboard.insert_text(token)
+    await page.keyboard.press("Enter")
+    await page.locator(".modal-ux").get_by_role("button", name="Close").first.click()
+
+    assert await try_out(page, "history-listConversations") == ("200", [])
 
 
 async def test_a_signed_in_developer_sends_a_message_and_finds_it_in_the_list(page: Page, sign_in: SignIn) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 router = APIRouter(include_in_schema=False)
@@ -45,6 +45,11 @@ PAGE = f"""\
   </body>
 </html>
 """
+
+
+@router.get("/")
+async def lead_to_docs() -> Response:
+    return RedirectResponse("docs")  # Relative, so behind a proxy's prefix too.
 
 
 @router.get("/docs")

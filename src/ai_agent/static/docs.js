@@ -8,3 +8,10 @@ window.ui = SwaggerUIBundle({
   showCommonExtensions: true,
   validatorUrl: null, // Nothing is sent to swagger.io.
 });
+
+// Swagger UI leaves the cursor in the dialog's last field, but people come with a token, and that is the first.
+document.addEventListener("click", (event) => {
+  if (event.target.closest("button.authorize")) {
+    setTimeout(() => document.querySelector(".auth-container input")?.focus());
+  }
+});
