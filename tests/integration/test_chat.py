@@ -167,3 +167,38 @@ async def test_somebody_elses_conversation_is_a_404_and_stays_as_it_was(
     assert (response.status_code, response.json()) == (404, {"detail": "Conversation not found."})
     assert await database.fetch("SELECT * FROM conversations") == [before]
     assert await database.fetchval("SELECT count(*) FROM messages") == 2
+
+
+async def test_a_new_conversation_takes_the_title_that_is_sent_with_its_first_message(
+    client: httpx.AsyncClient, sign_in: SignIn
+) -> None:
+    headers = await sign_in()
+    first = {"message": "Hello", "title": "Holiday plans"}
+    id_ = (await client.post("/api/chat", headers=headers, json=first)).json()["conversation_id"]
+
+    further = {"message": "Hello again", "conversation_id": id_, "title": "Another"}
+    response = await client.post("/api/chat", headers=headers, json=further)
+
+    [conversation] = (await client.get("/api/conversations", headers=headers)).json()
+    assert response.status_code == 200
+    assert (conversation["id"], conversation["title"]) == (id_, "Holiday plans")
+
+
+@pytest.mark.parametrize("title", ["", "  ", "t" * 201, "a\0b", 7])
+async def test_a_title_that_cannot_be_one_is_a_422_and_stores_nothing(
+    title: object, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    response = await client.post("/api/chat", headers=await sign_in(), json={"message": "Hello", "title": title})
+
+    assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["body", "title"])
+    assert await database.fetchval("SELECT count(*) FROM messages") == 0
+
+
+async def test_a_key_with_another_title_came_with_another_body(client: httpx.AsyncClient, sign_in: SignIn) -> None:
+    headers = await sign_in() | {"Idempotency-Key": "key"}
+    bodies = [{"message": "Hello", "title": title} for title in ("One", "One", "Two")]
+
+    responses = [await client.post("/api/chat", headers=headers, json=body) for body in bodies]
+
+    assert [response.status_code for response in responses] == [200, 200, 422]
+    assert responses[1].headers["Idempotency-Replayed"] == "true"

@@ -175,6 +175,48 @@ async def test_a_deleted_conversation_is_gone_with_its_messages(
     assert (await client.delete(f"/api/conversations/{deleted}", headers=headers)).status_code == 404
 
 
+async def test_everything_of_the_caller_is_deleted_at_once_and_nothing_of_others(
+    chat: Chat, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    ada, bob = await sign_in("ada"), await sign_in("bob")
+    for headers in (ada, ada, bob):
+        await chat(headers)
+    kept = await database.fetch("SELECT * FROM messages WHERE user_id = 'bob' ORDER BY id")
+
+    responses = [await client.delete("/api/conversations?all=true", headers=ada) for _ in range(2)]
+
+    assert [(response.status_code, response.content) for response in responses] == [(204, b"")] * 2
+    assert (await client.get("/api/conversations", headers=ada)).json() == []
+    assert await database.fetchval("SELECT array_agg(user_id) FROM conversations") == ["bob"]
+    assert await database.fetch("SELECT * FROM messages ORDER BY id") == kept
+
+
+async def test_a_retry_of_a_turn_that_was_deleted_with_everything_does_not_bring_it_back(
+    client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in() | {"Idempotency-Key": "key"}
+    await client.post("/api/chat", headers=headers, json={"message": "Hello"})
+    await client.delete("/api/conversations?all=true", headers=headers)
+
+    retry = await client.post("/api/chat", headers=headers, json={"message": "Hello"})
+
+    assert (retry.status_code, retry.json()) == (404, NOT_FOUND)
+    assert await database.fetchval("SELECT count(*) FROM messages") == 0
+
+
+@pytest.mark.parametrize("query", ["", "?all=false", "?all=", "?all=1", "?all=True", "?al=true"])
+async def test_without_all_true_nothing_is_deleted(
+    query: str, chat: Chat, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    await chat(headers)
+
+    response = await client.delete(f"/api/conversations{query}", headers=headers)
+
+    assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["query", "all"])
+    assert await database.fetchval("SELECT count(*) FROM messages") == 2
+
+
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 async def test_somebody_elses_conversation_and_an_absent_one_get_the_same_404(
     method: str, chat: Chat, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection

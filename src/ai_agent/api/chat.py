@@ -18,12 +18,11 @@ from ai_agent.api.openapi import (
     operation_id,
 )
 from ai_agent.api.replies import RunResponse, respond
-from ai_agent.api.schemas import MAX_MESSAGE_LENGTH, VISIBLE, Id, IdempotencyKey, check_text, check_visible
+from ai_agent.api.schemas import MAX_MESSAGE_LENGTH, VISIBLE, Id, IdempotencyKey, Title, check_text, check_visible
 from ai_agent.errors import AssistantFailed, DatabaseUnavailable
 from ai_agent.services import chat, turns
 from ai_agent.services.assistant.runs import Runs
-from ai_agent.services.assistant.turn import Question
-from ai_agent.services.chat import Reply
+from ai_agent.services.chat import Question, Reply
 
 router = APIRouter(
     route_class=CallerRoute,
@@ -51,6 +50,10 @@ class ChatRequest(BaseModel):
         ge=-(2**63),
         lt=2**63,
         description="The conversation to append to; without it, or with null, a new one begins.",
+    )
+    title: Title | None = Field(
+        default=None,
+        description="The title of a new conversation; an existing one keeps its own.",
     )
 
 
@@ -87,8 +90,9 @@ async def send_message(
 ) -> Response:
     """Send a message and get the assistant's reply, once both are stored.
 
-    Without `conversation_id` a new conversation begins, titled `Chat - YYYY-MM-DD HH:MM` (UTC). With it, the turn is
-    appended and the conversation moves to the top of the list. A turn is stored whole or not at all.
+    Without `conversation_id` a new conversation begins, with your `title` or titled `Chat - YYYY-MM-DD HH:MM` (UTC).
+    With it, the turn is appended and the conversation moves to the top of the list. A turn is stored whole or not at
+    all.
 
     **A request with an `Idempotency-Key` is safe to retry** after a lost connection, a timeout or a 503: for 24 hours
     the same key with the same body gives the first response again, with the header `Idempotency-Replayed: true`, and
@@ -98,11 +102,11 @@ async def send_message(
     `start`, then texts and the calls of tools as they come, then `finish` once the turn is stored, with the
     conversation's id in `messageMetadata`, or `error` when nothing is. What fails before the first part has a status.
     """
+    key = turns.make_key(idempotency_key, "chat", body.conversation_id, body.message, body.title)
+    question = Question(caller.user_id, body.conversation_id, body.message, body.title, key)
     streamed = streams.is_wanted(request.scope)
     runs: Runs | None = request.app.state.runs
     if runs is not None:
-        key = turns.make_key(idempotency_key, "chat", body.conversation_id, body.message)
-        question = Question(caller.user_id, body.conversation_id, body.message, None, key)
         return RunResponse(runs.begin(question), body.message, streamed=streamed)
-    reply = await chat.send(caller.connection, caller.user_id, body.message, body.conversation_id, idempotency_key)
+    reply = await chat.send(caller.connection, question)
     return respond(reply, body.message, streamed=streamed)

@@ -1,6 +1,6 @@
 """Reading conversations back, renaming and deleting them: `/api/conversations`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -33,7 +33,11 @@ Cursor = Annotated[
     str | None, Query(description="Where to go on; follow the `Link` of the page before rather than making one.")
 ]
 
+All = Annotated[Literal["true"], Query(alias="all", description="Everything is meant: without it nothing is deleted.")]
+
 BAD_LIMIT = invalid_entry("less_than_equal", ["query", "limit"], "Input should be less than or equal to 1000")
+
+NOT_ALL = invalid_entry("missing", ["query", "all"], "Field required")
 
 
 class ConversationUpdateRequest(BaseModel):
@@ -123,3 +127,15 @@ async def rename_conversation(
 async def delete_conversation(conversation_id: ConversationId, caller: CurrentCaller) -> None:
     """Delete a conversation with all its messages, for good."""
     await conversations.delete_one(caller.connection, caller.user_id, conversation_id)
+
+
+@router.delete(
+    "",
+    summary="Delete all your conversations",
+    status_code=204,
+    response_class=Response,
+    responses=NOT_ALL,
+)
+async def delete_conversations(caller: CurrentCaller, all_: All) -> None:
+    """Delete everything that you have said and been told, for good, as when an account is closed."""
+    await conversations.delete_all(caller.connection, caller.user_id)

@@ -6,7 +6,17 @@ from pydantic_core import from_json
 
 from ai_agent.database.connection import Connection
 from ai_agent.services import turns
-from ai_agent.services.turns import Message
+from ai_agent.services.turns import Key, Message
+
+
+class Question(NamedTuple):
+    """What a user asks the assistant; the title is for a new conversation alone."""
+
+    user_id: str
+    conversation_id: int | None
+    message: str
+    title: str | None
+    key: Key | None
 
 
 class Reply(NamedTuple):
@@ -18,17 +28,16 @@ class Reply(NamedTuple):
     """Whether an earlier request with the same key had stored it."""
 
 
-async def send(
-    connection: Connection, user_id: str, message: str, conversation_id: int | None, key: str | None
-) -> Reply:
+async def send(connection: Connection, question: Question) -> Reply:
     """Reply to the message and store both as one turn; raises as `turns.store` does."""
-    text = f"Echo: {message}"
+    text = f"Echo: {question.message}"
     turn = await turns.store(
         connection,
-        user_id,
-        conversation_id,
-        [Message("user", message), Message("assistant", text)],
-        key=turns.make_key(key, "chat", conversation_id, message),
+        question.user_id,
+        question.conversation_id,
+        [Message("user", question.message), Message("assistant", text)],
+        title=question.title,
+        key=question.key,
     )
     if turn.replayed:
         text = from_json(turn.shown)[-1]["content"]

@@ -61,6 +61,7 @@ _renamed = (
 _RENAME = Statement(
     select(func.convert_to(cast(func.row_to_json(_renamed.table_valued()), Text), literal_column("'UTF8'"))), bytes
 )
+_DELETE_ALL = Statement(delete(Conversation).where(col(Conversation.user_id) == bindparam("owner")), int)
 _DELETE = Statement(delete(Conversation).where(*_OWNED).returning(col(Conversation.id)), int)
 
 
@@ -99,3 +100,11 @@ async def delete_one(connection: Connection, user_id: str, conversation_id: int)
     """Delete the conversation and, by cascade, all its messages; raises ConversationNotFound."""
     if await connection.fetch(_DELETE, owner=user_id, conversation_id=conversation_id) is None:
         raise ConversationNotFound
+
+
+async def delete_all(connection: Connection, user_id: str) -> None:
+    """Delete every conversation of the user with all its messages, if there is any.
+
+    The idempotency keys stay, so that no retry brings a message back; they hold none of its text.
+    """
+    await connection.fetch(_DELETE_ALL, owner=user_id)

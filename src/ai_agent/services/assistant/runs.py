@@ -20,7 +20,8 @@ from ai_agent.errors import (
 from ai_agent.metrics import Metrics
 from ai_agent.services.assistant import turn
 from ai_agent.services.assistant.run import Run
-from ai_agent.services.assistant.turn import Means, Question
+from ai_agent.services.assistant.turn import Means
+from ai_agent.services.chat import Question
 from ai_agent.services.turns import Key
 
 logger = logging.getLogger(__name__)

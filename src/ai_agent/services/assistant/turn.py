@@ -17,7 +17,7 @@ from ai_agent.services import conversations, turns
 from ai_agent.services.assistant.context import TurnContext
 from ai_agent.services.assistant.mapping import to_items
 from ai_agent.services.assistant.run import Run
-from ai_agent.services.chat import Reply
+from ai_agent.services.chat import Question, Reply
 from ai_agent.services.cursors import START
 from ai_agent.services.turns import Key, Message, Turn
 
@@ -37,16 +37,6 @@ class Means(NamedTuple):
     assistant: "Assistant"
     engine: AsyncEngine
     settings: Settings
-
-
-class Question(NamedTuple):
-    """What a request asks the assistant."""
-
-    user_id: str
-    conversation_id: int | None
-    message: str
-    title: str | None
-    key: Key | None
 
 
 async def make(means: Means, run: Run, question: Question, key: Key) -> Reply:
