@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -13,6 +14,7 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from playwright.async_api import Browser, async_playwright
 
 from ai_agent.config import Settings
 from ai_agent.local.postgres import run_postgres
@@ -162,3 +164,15 @@ async def app_role() -> AsyncIterator[AppRole]:
     yield app_role
     for database_url, role in made:
         await run_sql(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@pytest.fixture(scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """The installed Chromium, because Playwright is not to download its own."""
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if program is None:
+        pytest.skip("there is no chromium on PATH, and CHROMIUM names none")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=["--disable-gpu"])
+        yield browser
+        await browser.close()
