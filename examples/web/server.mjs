@@ -1,0 +1,40 @@
+// One Node server: better-auth at /api/auth, the page from Vite, and the service through Vite's proxy.
+//
+//   DATABASE_URL         the service's database; unset: the trial's
+//   BETTER_AUTH_SECRET   the key of the cookies' signatures; with DATABASE_URL it has to be set
+//   AI_AGENT_URL         the service; unset: http://127.0.0.1:8000
+//   PORT                 5173 if unset; 0: any free one
+//   BROWSER              `none` opens no page
+import { once } from "node:events";
+import { createServer } from "node:http";
+
+import { toNodeHandler } from "better-auth/node";
+import { createServer as createVite } from "vite";
+
+const { auth, migrate } = await import("./auth.mjs").catch(stop);
+await migrate().catch(stop);
+
+const handleAuth = toNodeHandler(auth);
+const server = createServer((request, response) => {
+  if (request.url?.startsWith("/api/auth/")) handleAuth(request, response);
+  else vite.middlewares(request, response);
+});
+const vite = await createVite({ root: import.meta.dirname, server: { middlewareMode: true, ws: { server } } });
+server.listen(Number(process.env.PORT ?? 5173), "localhost");
+await once(server, "listening"); // A port that is taken ends it here: PORT names another.
+
+const address = server.address();
+const url = `http://localhost:${typeof address === "object" ? address?.port : ""}/`;
+vite.resolvedUrls = { local: [url], network: [] }; // Vite opens the page, and does not know who listens for it.
+vite.openBrowser();
+console.log(`\n  Chat at ${url}\n\n  Ctrl-C stops the page; the service goes on.\n`);
+
+/**
+ * @param {Error & { code?: string }} error
+ * @returns {never}
+ */
+function stop(error) {
+  console.error(`The page cannot be served: ${error.message || error.code}`);
+  console.error("It needs the service's database: start `uv run ai-agent` first, or set DATABASE_URL.");
+  process.exit(1);
+}

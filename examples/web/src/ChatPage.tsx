@@ -1,0 +1,72 @@
+// The signed-in user's page: assistant-ui's thread list and thread, on the AI SDK's chat of the open conversation.
+import { useChat } from "@ai-sdk/react";
+import { AssistantRuntimeProvider } from "@assistant-ui/react";
+import { useAISDKRuntime } from "@assistant-ui/react-ai-sdk";
+import { useEffect, useState, useSyncExternalStore } from "react";
+
+import { Account } from "./Account";
+import { textOf, type Conversation } from "./conversation";
+import { Conversations } from "./conversations";
+import { Thread } from "./Thread";
+import { ThreadList } from "./ThreadList";
+
+type User = { id: string; name: string };
+
+export function ChatPage({ token, user }: { token: string; user: User }) {
+  const [conversations] = useState(() => new Conversations(token, user.id));
+  const { open } = useSyncExternalStore(conversations.subscribe, conversations.getState);
+
+  // The address holds the conversation's id, so that a reload finds it.
+  useEffect(() => void conversations.begin(Number(location.hash.slice(1)) || null), [conversations]);
+  const id = open?.id;
+  useEffect(() => {
+    if (id !== undefined) history.replaceState(null, "", id === null ? location.pathname : `#${id}`);
+  }, [id]);
+
+  return open && <OpenPage conversations={conversations} open={open} user={user} />;
+}
+
+type OpenPageProps = { conversations: Conversations; open: Conversation; user: User };
+
+function OpenPage({ conversations, open, user }: OpenPageProps) {
+  const { threads, problem } = useSyncExternalStore(conversations.subscribe, conversations.getState);
+  const [isListShown, setIsListShown] = useState(false); // Only a narrow screen hides the list.
+  const chat = useChat({ chat: open.chat });
+  const runtime = useAISDKRuntime(chat, {
+    // The option is generic over all kinds of messages; this chat has one.
+    toCreateMessage: ({ content }) => open.create(textOf({ parts: content })) as never,
+    isSendDisabled: chat.status === "error", // First the message that could not be sent is sent, or taken back.
+    adapters: {
+      threadList: {
+        threadId: open.key,
+        threads,
+        onSwitchToNewThread: conversations.openNew,
+        onSwitchToThread: conversations.open,
+        onRename: conversations.rename,
+        onDelete: conversations.remove,
+      },
+    },
+  });
+
+  useEffect(() => setIsListShown(false), [open]);
+
+  return (
+    <AssistantRuntimeProvider runtime={runtime}>
+      <div className="page">
+        <button
+          className="list-toggle"
+          aria-label="Conversations"
+          aria-expanded={isListShown}
+          onClick={() => setIsListShown(!isListShown)}
+        >
+          ☰
+        </button>
+        <aside data-shown={isListShown}>
+          <ThreadList problem={problem} onRetry={conversations.retry} />
+          <Account name={user.name} />
+        </aside>
+        <Thread takeBack={() => conversations.takeBack(open)} />
+      </div>
+    </AssistantRuntimeProvider>
+  );
+}

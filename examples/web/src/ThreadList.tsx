@@ -1,0 +1,80 @@
+// The conversations, the one that was used last first; each can be opened, renamed and deleted.
+import {
+  ThreadListItemMorePrimitive,
+  ThreadListItemPrimitive,
+  ThreadListPrimitive,
+  useAui,
+  useAuiState,
+} from "@assistant-ui/react";
+import { useState, type FormEvent } from "react";
+
+export function ThreadList({ problem, onRetry }: { problem: string; onRetry: () => void }) {
+  return (
+    <ThreadListPrimitive.Root className="threads" aria-label="Conversations">
+      <ThreadListPrimitive.New className="primary">New conversation</ThreadListPrimitive.New>
+      {problem && (
+        <p role="alert">
+          {problem}{" "}
+          <button className="link" onClick={onRetry}>
+            Try again
+          </button>
+        </p>
+      )}
+      <ThreadListPrimitive.Items>{() => <Item />}</ThreadListPrimitive.Items>
+    </ThreadListPrimitive.Root>
+  );
+}
+
+function Item() {
+  const [isRenaming, setIsRenaming] = useState(false);
+  const aui = useAui();
+  const title = useAuiState((state) => state.threadListItem.title);
+
+  function deleteItem() {
+    if (confirm(`Delete “${title}” with all of its messages?`)) void aui.threadListItem.delete();
+  }
+
+  if (isRenaming) return <Rename onDone={() => setIsRenaming(false)} />;
+  return (
+    <ThreadListItemPrimitive.Root className="thread-item">
+      <ThreadListItemPrimitive.Trigger className="thread-title">
+        <ThreadListItemPrimitive.Title fallback="Untitled" />
+      </ThreadListItemPrimitive.Trigger>
+      <ThreadListItemMorePrimitive.Root>
+        <ThreadListItemMorePrimitive.Trigger className="icon" aria-label={`Options of ${title}`}>
+          ⋯
+        </ThreadListItemMorePrimitive.Trigger>
+        <ThreadListItemMorePrimitive.Content className="menu" align="end">
+          <ThreadListItemMorePrimitive.Item onSelect={() => setIsRenaming(true)}>Rename</ThreadListItemMorePrimitive.Item>
+          <ThreadListItemMorePrimitive.Item onSelect={deleteItem}>Delete</ThreadListItemMorePrimitive.Item>
+        </ThreadListItemMorePrimitive.Content>
+      </ThreadListItemMorePrimitive.Root>
+    </ThreadListItemPrimitive.Root>
+  );
+}
+
+function Rename({ onDone }: { onDone: () => void }) {
+  const aui = useAui();
+  const title = useAuiState((state) => state.threadListItem.title);
+
+  async function rename(event: FormEvent<HTMLFormElement>) {
+    event.preventDefault();
+    await aui.threadListItem.rename(String(new FormData(event.currentTarget).get("title")));
+    onDone();
+  }
+
+  return (
+    <form className="thread-item" onSubmit={rename}>
+      <input
+        name="title"
+        aria-label="Title"
+        defaultValue={title}
+        maxLength={200}
+        required
+        autoFocus
+        onKeyDown={(event) => event.key === "Escape" && onDone()}
+      />
+      <button className="link">Save</button>
+    </form>
+  );
+}

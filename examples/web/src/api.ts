@@ -1,0 +1,67 @@
+// The service's list and history as a signed-in user reads and changes them, typed by its contract.
+import createClient from "openapi-fetch";
+
+import type { components, paths } from "./openapi";
+
+export type ListedConversation = Pick<components["schemas"]["ConversationListResponse"], "id" | "title">;
+export type StoredMessage = components["schemas"]["MessageResponse"];
+export type Api = ReturnType<typeof createApi>;
+
+/** `baseUrl` is the service's origin: the page's own here, or another one that the service's CORS_ORIGINS names. */
+export function createApi(token: string, baseUrl = location.origin) {
+  const client = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${token}` }, fetch: orExplain });
+
+  return {
+    /** The conversations, the one that was used last first. */
+    async list(): Promise<ListedConversation[]> {
+      const { data } = await client.GET("/api/conversations");
+      return data!;
+    },
+
+    /** All that was said, the oldest first: the service gives the newest page, and a link to the one before it. */
+    async history(id: number): Promise<StoredMessage[]> {
+      const messages: StoredMessage[] = [];
+      let cursor: string | null = null;
+      do {
+        const { data, response } = await client.GET("/api/conversations/{conversation_id}", {
+          params: { path: { conversation_id: id }, query: { cursor } },
+        });
+        messages.unshift(...data!.messages);
+        cursor = nextCursor(response);
+      } while (cursor !== null);
+      return messages;
+    },
+
+    async rename(id: number, title: string): Promise<void> {
+      await client.PATCH("/api/conversations/{conversation_id}", {
+        params: { path: { conversation_id: id } },
+        body: { title },
+      });
+    },
+
+    async remove(id: number): Promise<void> {
+      await client.DELETE("/api/conversations/{conversation_id}", { params: { path: { conversation_id: id } } });
+    },
+  };
+}
+
+function nextCursor(response: Response): string | null {
+  const next = response.headers.get("Link")?.match(/<([^>]+)>; rel="next"/)?.[1];
+  return next ? new URL(next).searchParams.get("cursor") : null;
+}
+
+/** Fetches, and makes an error of every answer but a success: a sentence that can be shown. */
+export async function orExplain(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+  const response = await fetch(input, init).catch((error: Error) => {
+    throw error.name === "AbortError" ? error : new Error("The service cannot be reached.");
+  });
+  if (response.ok) return response;
+  if (response.status === 401) throw new Error("Your session has ended. Sign in again.");
+  const body: unknown = await response.json().catch(() => null);
+  throw new Error(detailOf(body) ?? `The service answered with status ${response.status}.`);
+}
+
+function detailOf(body: unknown): string | undefined {
+  const detail = (body as { detail?: string | { msg: string }[] } | null)?.detail;
+  return typeof detail === "string" ? detail : detail?.map(({ msg }) => msg).join("; ");
+}

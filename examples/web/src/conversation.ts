@@ -1,0 +1,105 @@
+// One conversation in the page: a Chat of the AI SDK that sends through the service.
+import { Chat } from "@ai-sdk/react";
+import { DefaultChatTransport, type CreateUIMessage } from "ai";
+
+import type { Message, Turn } from "./messages";
+import type { Outbox, Sent } from "./outbox";
+import { fetchStream } from "./stream";
+
+export type Stored = { id: number; title: string; replayed: boolean };
+
+export class Conversation {
+  readonly chat: Chat<Message>;
+  /** A text that was taken back, and the id under which it may have been stored after all. */
+  #takenBack: { id: string; text: string } | null = null;
+
+  /** `key` names the conversation in the page, as `id` is null until its first turn is stored. */
+  constructor(
+    readonly key: string,
+    public id: number | null,
+    messages: Message[],
+    readonly token: string,
+    readonly outbox: Outbox,
+    readonly onChange: (stored?: Stored) => void,
+  ) {
+    this.chat = new Chat<Message>({
+      messages,
+      transport: new DefaultChatTransport({
+        api: "/api/chat",
+        fetch: fetchStream,
+        prepareSendMessagesRequest: (request) => this.#request(request.messages.at(-1)!),
+      }),
+      onFinish: ({ message }) => message.metadata && this.#finish(message.metadata),
+    });
+  }
+
+  /** What the first message says in its first line: the title of a new conversation. */
+  get title(): string {
+    return textOf(this.chat.messages[0]).trim().split("\n")[0]!.slice(0, 60);
+  }
+
+  /** Has what was sent not been stored yet, as far as the page knows? */
+  get isUnsettled(): boolean {
+    return this.chat.status !== "ready";
+  }
+
+  /** The service has the history, so only the new message is sent. Its id is its key: sent again, it is stored once. */
+  #request(message: Message) {
+    this.outbox.put({ id: message.id, text: textOf(message), conversationId: this.id });
+    this.onChange();
+    return {
+      headers: { Accept: "text/event-stream", Authorization: `Bearer ${this.token}`, "Idempotency-Key": message.id },
+      body: { message: textOf(message), conversation_id: this.id, ...(this.id === null && { title: this.title }) },
+    };
+  }
+
+  /** The turn is stored: only the end of a whole stream says so. */
+  #finish({ conversation_id, replayed }: Turn): void {
+    this.id = conversation_id;
+    this.#takenBack = null; // The same text said once more is another message.
+    this.forget();
+    this.onChange({ id: this.id, title: this.title, replayed });
+  }
+
+  /** Sends what an earlier visit to the page had sent: its turn goes on, or is found, or begins. */
+  resend({ id, text }: Sent): Promise<void> {
+    this.chat.messages = [...this.chat.messages, { id, role: "user", parts: [{ type: "text", text }] }];
+    return this.chat.regenerate();
+  }
+
+  get #sent(): Message | undefined {
+    return this.chat.messages.findLast(({ role }) => role === "user");
+  }
+
+  /** A user's new message. A text that was taken back and is sent unchanged keeps its id, so it is not stored twice. */
+  create(text: string): CreateUIMessage<Message> {
+    const message = { role: "user", parts: [{ type: "text", text }] } satisfies CreateUIMessage<Message>;
+    return this.#takenBack?.text === text ? { ...message, id: this.#takenBack.id } : message;
+  }
+
+  /** Goes on with what is stored, if it could be read, and returns the text that could not be sent, unless it was. */
+  takeBack(stored: Message[] = this.chat.messages.slice(0, this.chat.messages.indexOf(this.#sent!))): string {
+    const { id } = this.#sent!;
+    const text = textOf(this.#sent);
+    const isStored = countOfTurns(stored) >= countOfTurns(this.chat.messages);
+    this.#takenBack = isStored ? null : { id, text };
+    this.forget();
+    this.chat.messages = stored;
+    this.chat.clearError();
+    return isStored ? "" : text;
+  }
+
+  /** A message on its way is not sent again by the next visit to the page. */
+  forget(): void {
+    if (this.#sent) this.outbox.remove(this.#sent.id);
+  }
+}
+
+function countOfTurns(messages: Message[]): number {
+  return messages.filter(({ role }) => role === "user").length;
+}
+
+/** The text of a message of the AI SDK's or of assistant-ui's. */
+export function textOf(message: { parts: readonly { type: string; text?: string }[] } | undefined): string {
+  return message?.parts.map((part) => (part.type === "text" ? part.text : "")).join("") ?? "";
+}
