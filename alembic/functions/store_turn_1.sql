@@ -54,7 +54,8 @@ BEGIN
         END IF;
 
         -- Only one turn at a time holds the conversation, and each gets a later time than the one before, even if the
-        -- server's clock was set back. The upper bound is the last time that every client can read.
+        -- server's clock was set back. The upper bound is the last time that every client can read and no driver takes for
+        -- infinity.
         IF target IS NULL THEN
             claimed_at := clock_timestamp();
             turn_at := claimed_at;
@@ -77,7 +78,7 @@ BEGIN
             END IF;
             claimed_at := clock_timestamp();
             turn_at := least(
-                greatest(claimed_at, turn_at + interval '1 microsecond'), timestamptz '9999-12-31 23:59:59.999999+00'
+                greatest(claimed_at, turn_at + interval '1 microsecond'), timestamptz '9999-12-31 23:59:59.999998+00'
             );
         END IF;
 

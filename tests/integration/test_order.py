@@ -5,6 +5,7 @@ from collections import Counter
 
 import asyncpg
 import httpx
+import pytest
 
 from tests.support.database import stored_questions
 from tests.support.types import Chat, SignIn
@@ -58,3 +59,24 @@ async def test_a_message_that_arrives_during_the_deletion_is_a_404_or_deleted_to
 async def append(client: httpx.AsyncClient, headers: dict[str, str], conversation_id: int) -> httpx.Response:
     body = {"message": "Hello", "conversation_id": conversation_id}
     return await client.post("/api/chat", headers=headers, json=body)
+
+
+@pytest.mark.parametrize("at", ["9999-12-31 23:59:59.999999Z", "9999-12-31 23:59:59.999998Z", "infinity"])
+async def test_a_conversation_of_the_last_day_that_can_be_read_is_appended_to_and_read_back(
+    at: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in("ada")
+    id_ = await database.fetchval(
+        "INSERT INTO conversations (user_id, updated_at) VALUES ('ada', $1::text::timestamptz) RETURNING id", at
+    )
+    for message in ("one", "two", "three"):
+        sent = await client.post("/api/chat", headers=headers, json={"message": message, "conversation_id": id_})
+        assert sent.status_code == 200
+
+    listed = await client.get("/api/conversations?limit=1", headers=headers)
+    pages = [await client.get(f"/api/conversations/{id_}?limit=4", headers=headers)]
+    pages.append(await client.get(pages[0].links["next"]["url"], headers=headers))
+
+    assert [conversation["id"] for conversation in listed.json()] == [id_]
+    contents = [message["content"] for page in reversed(pages) for message in page.json()["messages"]]
+    assert contents == ["one", "Echo: one", "two", "Echo: two", "three", "Echo: three"]
