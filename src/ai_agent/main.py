@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # Its redirect has the request's Host in it, before anybody has authenticated.
         telemetry=None
         if traced
         else {"tracing": False, "metrics": False, "logs": False},  # Else asked on each request.

@@ -1,4 +1,4 @@
-"""PgBouncer before the database and HAProxy before the services, each as a process of its own."""
+"""PgBouncer before the database, HAProxy and nginx before the services, each as a process of its own."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 
 from ai_agent.local.programs import find_launcher
 
-# Debian installs both in a folder that is only on root's PATH.
+# Debian installs all three in a folder that is only on root's PATH.
 PATH = os.environ["PATH"] + ":/usr/sbin"
 
 # Root's tests start them as `nobody`, and they read their settings in a folder that only root may enter.
@@ -68,6 +68,43 @@ def run_haproxy(folder: Path, *service_urls: str) -> Iterator[str]:
     (folder / "haproxy.cfg").write_text("\n".join(lines) + "\n")
     with _run("haproxy", "-db", "-f", folder / "haproxy.cfg", port=port, log=folder / "haproxy.log"):
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def run_nginx(folder: Path, service_url: str) -> Iterator[str]:
+    """Forward to the service below the prefix `/chat`, with a cache that keeps whatever may be kept."""
+    port, temporary = _free_port(), ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    lines = (
+        "daemon off;",
+        *("user root;" if os.getuid() == 0 else "",),  # Its workers must reach the test's folder.
+        "error_log stderr;",
+        f"pid {folder}/nginx.pid;",
+        "events {}",
+        "http {",
+        f"  proxy_cache_path {folder}/cache keys_zone=all:1m;",
+        "  access_log off;",
+        *(f"  {name}_temp_path {folder}/{name};" for name in temporary),
+        f"  upstream service {{ server {urlsplit(service_url).netloc}; keepalive 4; }}",
+        "  server {",
+        f"    listen 127.0.0.1:{port};",
+        "    location /chat/ {",
+        "      proxy_pass http://service/;",
+        "      proxy_http_version 1.1;",
+        '      proxy_set_header Connection "";',
+        "      proxy_set_header Host $http_host;",
+        "      proxy_set_header X-Forwarded-Proto https;",
+        "      proxy_set_header X-Forwarded-For $remote_addr;",
+        "      proxy_cache all;",
+        "      proxy_cache_valid any 1m;",
+        "      add_header X-Cache $upstream_cache_status always;",
+        "    }",
+        "  }",
+        "}",
+    )
+    (folder / "nginx.conf").write_text("\n".join(lines) + "\n")
+    arguments = ("-p", folder, "-e", "stderr", "-c", folder / "nginx.conf")
+    with _run("nginx", *arguments, port=port, log=folder / "nginx.log"):
+        yield f"http://127.0.0.1:{port}/chat"
 
 
 def _free_port() -> int:

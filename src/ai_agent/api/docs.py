@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
@@ -59,6 +59,8 @@ async def show_docs() -> HTMLResponse:
 
 @router.get("/docs/static/{path:path}")
 async def get_file(path: str, request: Request) -> Response:
+    if path.endswith("/"):
+        raise HTTPException(404)  # Else it would be the file without the slash.
     response = await files.get_response(path, request.scope)
     # A browser need never ask for it again, as the page asks for another address when the file changes.
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"

@@ -14,11 +14,17 @@ from ai_agent.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+# A cache between the service and its users knows no `Authorization` of ours, and may be told to keep any response that
+# does not forbid it, an error's too.
+_NO_STORE = (b"cache-control", b"no-store")
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class RequestLog:
-    """Gives each request an id, logs it in one line, and turns an unexpected error into a JSON 500.
+    """Gives each request an id, one line in the log, headers against caches, and a JSON 500 for an unexpected error.
 
     The 500 is made here rather than by Starlette, whose own is sent outside of all middleware: without the id and,
     as this stands inside the CORS middleware, without the headers that let a browser's script read it.
@@ -41,7 +47,10 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append((b"x-request-id", request_id))
+                headers = message["headers"]
+                headers += (_NO_SNIFFING, (b"x-request-id", request_id))
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append(_NO_STORE)
             await send(message)
 
         metrics: Metrics = scope["app"].state.metrics
