@@ -5,9 +5,9 @@ import sys
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 from ai_agent.api import chat, docs, errors, health, history, trusted_services
+from ai_agent.api.cors import Cors
 from ai_agent.api.middleware import RequestLog
 from ai_agent.api.openapi import DESCRIPTION, TAGS, App
 from ai_agent.config import Settings, load_settings
@@ -48,13 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     errors.add_to(app)
     app.add_middleware(RequestLog)
     if settings.cors_origins:  # Added last, it is the outermost.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=["Link", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed", "X-Request-ID"],
-        )
+        app.add_middleware(Cors, allow_origins=settings.cors_origins)
     return app
 
 

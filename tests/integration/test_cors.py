@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from tests.support.app import client_of, make_settings, running
 from tests.support.types import SignIn
@@ -26,7 +27,7 @@ async def test_a_preflight_allows_the_methods_and_headers_of_the_api(method: str
 
     assert response.status_code == 200
     assert response.headers["Access-Control-Allow-Origin"] == FRONT_END
-    assert method in response.headers["Access-Control-Allow-Methods"]
+    assert response.headers["Access-Control-Allow-Methods"] == "GET, POST, PATCH, DELETE"
     assert response.headers["Access-Control-Allow-Headers"] == asked
 
 
@@ -59,6 +60,49 @@ async def test_another_origin_may_read_nothing(client: httpx.AsyncClient) -> Non
     response = await client.get("/api/conversations", headers={"Origin": "https://evil.example"})
 
     assert "Access-Control-Allow-Origin" not in response.headers
+
+
+OTHERS = {
+    "another": "https://evil.example",
+    "null": "null",
+    "one that would break the line": "https://evil.example\t\x1b[2Jforged \xe9\x85",
+    "a long one": "https://" + "a" * 5000,
+}
+
+
+@pytest.mark.parametrize("origin", OTHERS.values(), ids=OTHERS.keys())
+@pytest.mark.parametrize(
+    ("listed", "status", "reason"),
+    [("", 405, "CORS_ORIGINS is not set"), (FRONT_END, 400, "CORS_ORIGINS does not list it")],
+)
+async def test_a_refused_preflight_is_logged_with_its_origin_and_the_setting(
+    listed: str, status: int, reason: str, origin: str, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {b"Origin": origin.encode("latin-1"), b"Access-Control-Request-Method": b"POST"}
+
+    async with running(make_settings(database_url=database_url, cors_origins=listed)) as app, client_of(app) as client:
+        response = await client.options("/api/chat", headers=headers)
+
+    lines = [record.getMessage() for record in caplog.records if "preflight" in record.getMessage()]
+    assert response.status_code == status
+    assert lines == [f"A browser's preflight from the origin {origin[:200]!a} was refused: {reason}."]
+
+
+async def test_a_preflight_for_another_method_is_logged_too(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = await client.options("/api/chat", headers={"Access-Control-Request-Method": "PUT"})
+
+    assert response.status_code == 400
+    assert f"from the origin '{FRONT_END}' was refused: Disallowed CORS method." in caplog.text
+
+
+async def test_options_that_no_browser_sent_are_not_logged(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+    async with client_of(app) as client:
+        response = await client.options("/api/chat")
+
+    assert response.status_code == 405
+    assert "preflight" not in caplog.text
 
 
 async def test_without_the_setting_no_origin_may_read_anything(database_url: str) -> None:

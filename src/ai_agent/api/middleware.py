@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ai_agent import logs
+from ai_agent.api.cors import log_preflight_without_cors
 from ai_agent.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class RequestLog:
                 await response(scope, receive, send_with_id)
         finally:
             metrics.in_progress -= 1
+            if scope["method"] == "OPTIONS":
+                log_preflight_without_cors(scope)
             _record(scope, request, metrics, status, time.perf_counter() - started)
 
 
