@@ -60,6 +60,18 @@ INVALID: dict[str, Any] = {
     "NUL in a key of metadata": [{"role": "user", "content": "a", "metadata": {"\0": 1}}],
     "metadata beyond 64 kB": [{"role": "user", "content": "a", "metadata": {"a": "é" * 32_768}}],
     "metadata nested too deep": [{"role": "user", "content": "a", "metadata": nested(101)}],
+    "neither content nor anything said": [{"role": "assistant", "content": None, "refusal": None, "tool_calls": None}],
+    "a field that differs from metadata": [
+        {"role": "tool", "content": "a", "tool_call_id": "call_1", "metadata": {"tool_call_id": "call_2"}}
+    ],
+    "a field beyond 64 kB": [{"role": "assistant", "content": None, "tool_calls": ["a" * 65_536]}],
+    "a field and metadata beyond 64 kB": [
+        {"role": "tool", "content": "a", "tool_call_id": "call_1", "metadata": {"a": "a" * 65_510}}
+    ],
+    "NUL in a field": [{"role": "tool", "content": "a", "tool_call_id": "\0"}],
+    "a field nested too deep": [{"role": "assistant", "content": None, "function_call": nested(100)}],
+    "large numbers beyond 64 kB": [{"role": "user", "content": "a", "metadata": {"a": [1e300] * 300}}],
+    "small numbers beyond 64 kB": [{"role": "user", "content": "a", "metadata": {"a": [-1e-300] * 300}}],
     "the second of two": [{"role": "user", "content": "a"}, {"role": "user", "content": ""}],
 }
 
@@ -111,6 +123,66 @@ async def test_messages_of_every_role_are_stored_in_order_and_shown_to_the_user(
     read = (await client.get(f"/api/conversations/{conversation_id}", headers=await sign_in("ada"))).json()
     assert read["messages"] == stored
     assert read["updated_at"] == stored[-1]["created_at"]
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+CHAT_MESSAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a tool call": (
+        {"role": "assistant", "content": None, "tool_calls": [CALL], "refusal": None, "audio": None},
+        {"role": "assistant", "content": "", "metadata": {"tool_calls": [CALL]}},
+    ),
+    "a tool call without content": (
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "assistant", "content": "", "metadata": {"tool_calls": [CALL]}},
+    ),
+    "a tool's output": (
+        {"role": "tool", "content": "09:30", "tool_call_id": "call_1", "metadata": {"seconds": 0.5}},
+        {"role": "tool", "content": "09:30", "metadata": {"seconds": 0.5, "tool_call_id": "call_1"}},
+    ),
+    "what metadata says too": (
+        {"role": "tool", "content": "09:30", "tool_call_id": "call_1", "metadata": {"tool_call_id": "call_1"}},
+        {"role": "tool", "content": "09:30", "metadata": {"tool_call_id": "call_1"}},
+    ),
+    "a refusal": (
+        {"role": "assistant", "content": None, "refusal": "No.", "annotations": []},
+        {"role": "assistant", "content": "", "metadata": {"refusal": "No.", "annotations": []}},
+    ),
+    "a name, and an unknown field": (
+        {"role": "user", "content": "Hi", "name": "Ada", "mood": "good"},
+        {"role": "user", "content": "Hi", "metadata": {"name": "Ada"}},
+    ),
+    "numbers that grow": (
+        {"role": "user", "content": "Hi", "metadata": {"a": [1e300] * 200}},
+        {"role": "user", "content": "Hi", "metadata": {"a": [10**300] * 200}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("sent", "shown"), CHAT_MESSAGES.values(), ids=CHAT_MESSAGES.keys())
+async def test_the_fields_of_a_chat_completions_message_are_kept_in_metadata(
+    sent: dict[str, Any], shown: dict[str, Any], client: httpx.AsyncClient, sign_in: SignIn
+) -> None:
+    conversation_id = await open_conversation(client)
+
+    response = await client.post(f"/api/conversations/{conversation_id}/messages", headers=FOR_ADA, json=[sent])
+
+    read = (await client.get(f"/api/conversations/{conversation_id}", headers=await sign_in("ada"))).json()
+    assert response.status_code == 201, response.text
+    assert response.json() == read["messages"] == [{**shown, "id": ANY, "created_at": ANY}]
+
+
+async def test_no_append_is_answered_with_much_more_than_the_limit_of_its_metadata(client: httpx.AsyncClient) -> None:
+    conversation_id = await open_conversation(client)
+    odd = [1e300, -1e-300, 1.5e16, 1.234e-5, 0.0001, 1e15, 123456789.125, "\x01\x7f\u20ac\U0001f3d6"]
+    message = {"role": "user", "content": "", "metadata": {"a": odd * 93}}
+
+    response = await client.post(
+        f"/api/conversations/{conversation_id}/messages", headers=FOR_ADA, json=[message] * 100
+    )
+
+    shown = response.text.partition('"metadata":')[2].partition(',"created_at"')[0]
+    assert response.status_code == 201
+    assert 65_000 < len(shown.encode()) <= 65_536
 
 
 async def test_a_service_may_use_the_routes_of_a_user(client: httpx.AsyncClient, sign_in: SignIn) -> None:

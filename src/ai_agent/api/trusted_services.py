@@ -2,10 +2,11 @@
 
 import json
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from ai_agent.api.caller import CurrentCaller, TrustedServiceRoute
 from ai_agent.api.openapi import BAD_BODY, OWNED, REPLAYED, SERVICE, example_entry, invalid_entry, operation_id
@@ -40,8 +41,8 @@ _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what jsonb cannot hold or hand back as it was."""
-    _check_depth(value, MAX_METADATA_DEPTH)
+    """Refuse what jsonb cannot hold or hand back as it was, and what would be larger in responses than the limit."""
+    expansion = _expansion(value, MAX_METADATA_DEPTH)
     try:
         encoded = json.dumps(value, ensure_ascii=False, allow_nan=False)
         size = len(encoded.encode())
@@ -49,36 +50,56 @@ def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("must be JSON: no NaN, no infinity, no lone surrogates") from None
     if _ESCAPED_NUL.search(encoded):
         raise ValueError("must not contain NUL")
-    if size > MAX_METADATA_BYTES:
-        raise ValueError(f"must not be larger than {MAX_METADATA_BYTES} bytes of JSON")
+    if size + expansion > MAX_METADATA_BYTES:
+        raise ValueError(f"must not be larger than {MAX_METADATA_BYTES} bytes of JSON, its numbers without exponents")
     return value
 
 
-def _check_depth(value: object, levels: int) -> None:
+def _expansion(value: object, levels: int) -> int:
+    """How much longer the numbers are in PostgreSQL's JSON, which writes 1e300 with all its zeros."""
     if levels == 0:
         raise ValueError(f"must not be nested deeper than {MAX_METADATA_DEPTH} levels")
+    if isinstance(value, float):
+        written = repr(value)
+        return len(f"{Decimal(written):f}") - len(written) if "e" in written else 0
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for child in children:
-        _check_depth(child, levels - 1)
+    return sum(_expansion(child, levels - 1) for child in children)
 
 
 class MessageRequest(BaseModel):
-    """A message in the shape of OpenAI's chat messages."""
+    """A message in the shape of OpenAI's chat messages; its fields from `name` on are kept in `metadata`."""
 
     role: Role
-    content: Annotated[
-        str, Field(max_length=MAX_MESSAGE_LENGTH, json_schema_extra=TEXT), AfterValidator(check_text)
-    ] = Field(description="May be empty where `metadata` carries tool calls.")
+    content: (
+        Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH, json_schema_extra=TEXT), AfterValidator(check_text)] | None
+    ) = Field(default=None, description="May be empty or null where something else is said, such as a tool call.")
     metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] | None = Field(
         default=None,
         description="Any JSON object of up to 64 kB, returned as it is, its fractions in double precision.",
     )
+    name: JsonValue = None
+    tool_calls: JsonValue = None
+    tool_call_id: JsonValue = None
+    function_call: JsonValue = None
+    refusal: JsonValue = None
+    annotations: JsonValue = None
+    audio: JsonValue = None
 
     @model_validator(mode="after")
-    def _say_something(self) -> Self:
+    def _keep_chat_fields(self) -> Self:
+        metadata = self.metadata or {}
+        sent = {name: value for name in CHAT_FIELDS if (value := getattr(self, name)) is not None}
+        for name, value in sent.items():
+            if metadata.get(name, value) != value:
+                raise ValueError(f"{name} differs from {name} in metadata: send one of them")
+        if sent:
+            self.metadata = check_metadata({**metadata, **sent})
         if not self.content and not self.metadata:
             raise ValueError("content may only be empty where metadata is not")
         return self
+
+
+CHAT_FIELDS = ("name", "tool_calls", "tool_call_id", "function_call", "refusal", "annotations", "audio")
 
 
 class ConversationCreateRequest(BaseModel):
@@ -143,7 +164,7 @@ async def append_messages(
     For trusted services only: users cannot write what the assistant or a tool has said. With an `Idempotency-Key`
     the request is safe to retry, as `POST /api/chat` is.
     """
-    messages = [Message(message.role, message.content, message.metadata) for message in body]
+    messages = [Message(message.role, message.content or "", message.metadata) for message in body]
     key = turns.make_key(idempotency_key, "append", conversation_id, messages)
     stored = await turns.store(caller.connection, caller.user_id, conversation_id, messages, key=key)
     return _created(stored)
