@@ -15,7 +15,7 @@ class ApiError(Exception):
     detail: str
     headers: ClassVar[Mapping[str, str]] = {}
     cause: str = ""
-    """For a 503, what the metrics count it under."""
+    """For a 503 of the database, what the metrics count it under."""
 
 
 class NotAuthenticated(ApiError):
@@ -44,6 +44,12 @@ class BodyTooSlow(ApiError):
 class BodyTooLarge(ApiError):
     status_code = 413
     detail = "The request body is larger than 1 MiB."
+
+
+class ServerBusy(ApiError):
+    status_code = 503
+    detail = "Too many large requests are arriving at once; try again shortly."
+    headers = {"Retry-After": "2"}
 
 
 class IdempotencyKeyReused(ApiError):

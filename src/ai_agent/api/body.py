@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Request
 
-from ai_agent.errors import BodyTooLarge, BodyTooSlow, ClientGone
+from ai_agent.errors import BodyTooLarge, BodyTooSlow, ClientGone, ServerBusy
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -15,38 +15,60 @@ BODY_SECONDS = 5.0
 BODY_BYTES_PER_SECOND = 16 * 1024
 
 
+# Anybody may send a body with an invented token, which is looked up after the body has arrived. So bodies that grow
+# beyond the size of ordinary messages share a bound; the others never meet it.
+SMALL_BODY_BYTES = 64 * 1024
+MAX_BYTES_ARRIVING = 32 * 1024 * 1024
+
+
 class BoundedRequest(Request):
     """A request that reads no body beyond MAX_BODY_BYTES, declared or not, and none that arrives too slowly.
 
     A server such as uvicorn waits for a body as long as its client likes, even after it was told to stop.
     """
 
+    _arriving: ClassVar[int] = 0
+    """Bytes of all bodies that are larger than SMALL_BODY_BYTES already and not complete yet."""
+
     async def body(self) -> bytes:
-        """The whole body; raises BodyTooLarge, BodyTooSlow, or ClientGone when the client leaves before its end."""
+        """The whole body; raises BodyTooLarge, BodyTooSlow, ServerBusy, or ClientGone when the client leaves first."""
         if not hasattr(self, "_body"):
+            declared = self.headers.get("content-length", "")
+            if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+                raise BodyTooLarge
             self._body: bytes = await self._read()
         return self._body
 
     async def _read(self) -> bytes:
-        declared = self.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
-            raise BodyTooLarge
         started_at = asyncio.get_running_loop().time()
-        body = b""
-        while True:
-            try:
-                async with asyncio.timeout_at(started_at + BODY_SECONDS + len(body) / BODY_BYTES_PER_SECOND):
-                    message = await self.receive()
-            except TimeoutError:
-                raise BodyTooSlow from None
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunk: bytes = message.get("body", b"")
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise BodyTooLarge
-            if not message.get("more_body", False):
-                return body
+        body = bytearray()
+        counted = 0
+        try:
+            while True:
+                chunk, more = await self._read_chunk(started_at + BODY_SECONDS + len(body) / BODY_BYTES_PER_SECOND)
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise BodyTooLarge
+                if not more:
+                    return bytes(body)
+                if len(body) > SMALL_BODY_BYTES:
+                    BoundedRequest._arriving += len(body) - counted
+                    counted = len(body)
+                    if BoundedRequest._arriving > MAX_BYTES_ARRIVING:
+                        raise ServerBusy
+        finally:
+            BoundedRequest._arriving -= counted
+
+    async def _read_chunk(self, deadline: float) -> tuple[bytes, bool]:
+        """The next part of the body, and whether more will follow."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await self.receive()
+        except TimeoutError:
+            raise BodyTooSlow from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message.get("body", b""), message.get("more_body", False)
 
     async def json(self) -> Any:
         """The body, which RFC 8259 wants in UTF-8; of bytes, json.loads would take UTF-16 and UTF-32 as well."""
