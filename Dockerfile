@@ -18,8 +18,9 @@ COPY --from=build /app/.venv .venv
 COPY alembic.ini ./
 COPY alembic alembic
 ENV PATH=/app/.venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# The server's options are in src/ai_agent/server.py; variables like these two change them.
+ENV UVICORN_HOST=0.0.0.0 UVICORN_PORT=8000
 USER 10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
-CMD ["uvicorn", "ai_agent.main:app", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "8"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-m", "ai_agent.healthcheck"]
+CMD ["ai-agent-serve"]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from ai_agent import logs
+from ai_agent import logs, open_files
 from ai_agent.config import Settings, find_mistyped
 from ai_agent.database.connection import Connection
 from ai_agent.database.pool import close_engine
@@ -22,6 +22,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     logs.configure(settings.log_level, settings.log_format)
     for sentence in find_mistyped():
         logger.warning(sentence)
+    open_files.warn_of_few()
     await _log_what_is_missing(app)
     yield
     if app.state.runs is not None:

@@ -1,4 +1,4 @@
-"""The service as its own process under uvicorn, as it runs in production."""
+"""The service as its own process, as `ai-agent-serve` runs it in production."""
 
 import os
 import signal
@@ -27,18 +27,24 @@ class Service(NamedTuple):
 
 @contextmanager
 def run_service(
-    folder: Path, *arguments: str, app: str = "ai_agent.main:app", ready: str = "/health", **environment: str
+    folder: Path,
+    *arguments: str,
+    app: str = "ai_agent.main:app",
+    ready: str = "/health",
+    launcher: str = "",
+    **environment: str,
 ) -> Iterator[Service]:
     """Serve with these settings alone until the block ends; the block begins when the path `ready` is answered.
 
-    `arguments` are uvicorn's own, for example `--workers=2`. At the end the process gets SIGTERM if it still runs.
+    `arguments` are uvicorn's own, for example `--workers=2`. `launcher` is a command that runs the service, such as
+    `prlimit`. At the end the process gets SIGTERM if it still runs.
     """
     log = folder / f"service-{time.monotonic_ns()}.log"
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", app, f"--port={port}", *arguments],
+            [*launcher.split(), sys.executable, "-m", "ai_agent.server", app, f"--port={port}", *arguments],
             cwd=folder,
             env={"PATH": os.environ["PATH"], **environment},
             stdout=output,

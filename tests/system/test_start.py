@@ -20,9 +20,11 @@ CANNOT_START = {
 }
 
 
-def serve(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def serve(
+    folder: Path, *arguments: str, server: str = "ai_agent.server", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "uvicorn", "ai_agent.main:app", "--port=0", *arguments],
+        [sys.executable, "-m", *server.split(), "--port=0", *arguments],
         cwd=folder,
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
@@ -40,6 +42,13 @@ def test_a_start_that_cannot_succeed_ends_with_one_sentence(
 
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr == f"ai-agent cannot start: {sentence}\n"
+
+
+def test_uvicorn_itself_can_serve_the_app_too(tmp_path: Path) -> None:
+    ended = serve(tmp_path, server="uvicorn ai_agent.main:app")
+
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr == "ai-agent cannot start: DATABASE_URL is not set; .env.example shows every setting\n"
 
 
 def test_several_workers_that_cannot_start_are_not_started_again_and_again(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ import uvicorn
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from fastapi import FastAPI
 
 from ai_agent.config import load_settings
 from ai_agent.errors import ConfigurationError
 from ai_agent.local import page
 from ai_agent.local.database import hand_over, sign_in_demo_user
 from ai_agent.main import create_app
+from ai_agent.server import OPTIONS
 
 
 def main() -> None:
@@ -72,13 +72,9 @@ def _migrations() -> Path:
 def _serve(listener: socket.socket, text: str) -> int:
     app = create_app(load_settings())
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # The page says what its other lines would.
-    server = _Server(_configuration(app), text + page.END)
+    server = _Server(uvicorn.Config(app, log_config=None, **OPTIONS), text + page.END)
     server.run([listener])
     return 0 if server.started else 3  # As uvicorn's own command.
-
-
-def _configuration(app: FastAPI) -> uvicorn.Config:
-    return uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=8)
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,23 @@
+"""`python -m ai_agent.healthcheck`: exits with 0 if the server of this container is alive, else with 1."""
+
+import http.client
+import os
+import sys
+
+
+def main() -> int:
+    """Ask `/health` where UVICORN_HOST and UVICORN_PORT have the server listen, and never through a proxy."""
+    host = os.environ.get("UVICORN_HOST", "127.0.0.1")
+    port = os.environ.get("UVICORN_PORT", "8000")
+    listens_everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    connection = http.client.HTTPConnection(listens_everywhere.get(host, host), int(port), timeout=2)
+    try:
+        connection.request("GET", "/health")
+        return 0 if connection.getresponse().status == 200 else 1
+    except (OSError, http.client.HTTPException) as error:
+        sys.stderr.write(f"{host} port {port} does not answer: {error!r}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

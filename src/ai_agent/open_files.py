@@ -1,0 +1,50 @@
+"""How many files the process may open, which bounds the connections that it can accept."""
+
+import logging
+import sys
+from functools import cache
+
+logger = logging.getLogger(__name__)
+
+# More than one process ever needs, and less than what makes some systems refuse an "unlimited" soft limit.
+ENOUGH = 65536
+
+# Below this, ordinary traffic comes near the limit.
+FEW = 1024
+
+
+def raise_limit() -> None:
+    """Raise the soft limit as far as the process may on its own; its usual default of 1024 is an old one."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  # Windows has no such module.
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@cache
+def limit() -> int:
+    if sys.platform == "win32":
+        return ENOUGH
+    import resource  # noqa: PLC0415  # Windows has no such module.
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return ENOUGH if soft == resource.RLIM_INFINITY else soft
+
+
+def max_connections() -> int:
+    """Half of the limit; the rest is for the database's connections, and for those that come in while others close."""
+    return limit() // 2
+
+
+def warn_of_few() -> None:
+    """Say at start what would otherwise show under load."""
+    if limit() < FEW:
+        logger.warning(
+            "This process may open only %d files, so it holds at most %d connections of clients at once;"
+            " raise the limit (ulimit -n, LimitNOFILE=, or docker run --ulimit nofile=) to %d or more.",
+            *(limit(), max_connections(), FEW),
+        )

@@ -1,0 +1,154 @@
+"""How connections are read: uvicorn's HTTP protocol, with bounds on what one client, or many, can make it hold.
+
+It extends classes that uvicorn does not document, so pyproject.toml caps uvicorn's minor version.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ai_agent import open_files
+
+logger = logging.getLogger(__name__)
+
+# A client has this long for the head of a request from its first byte on, and for the rest of a body that nobody reads.
+HEAD_SECONDS = 10
+
+# More than any browser or proxy sends; without a bound, a head could grow until its deadline.
+HEAD_BYTES = 128 * 1024
+
+# The parser cannot be stopped inside of what it is given; 4 KiB hold two hundred requests at most.
+PIECE_BYTES = 4096
+
+# A client may go on sending this much after the response, because many read no response before they have sent all.
+DISCARDED_BYTES = 2 * 1024 * 1024
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection.
+
+    - Pipelined requests wait as bytes, at most one read's worth, rather than as objects of ten times the size.
+    - Fields in the trailer of a chunked body never become headers, as RFC 9110 wants (section 6.5.1).
+    - A head is bounded in time and size, and what follows a response that came before the end of its request, too.
+    - Where connections run short, the one that has been idle for longest makes room.
+    - A WebSocket, or any other upgrade, is declined by an ordinary response.
+    """
+
+    _idle: ClassVar[dict["Protocol", None]] = {}
+    """The connections that no request is served on, the one that has waited longest first."""
+    _complained_at: ClassVar[float] = float("-inf")
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As in uvicorn.
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
+        self._unparsed = memoryview(b"")
+        self._received = 0
+        """Bytes since the head began, or since the response was complete."""
+        self._deadline: asyncio.TimerHandle | None = None
+        if len(self.connections) > open_files.max_connections():
+            self._make_room()
+        self._watch()
+
+    def _make_room(self) -> None:
+        longest_idle = next(iter(self._idle), self)
+        self._idle.pop(longest_idle, None)
+        longest_idle.transport.abort()
+        if time.monotonic() - Protocol._complained_at > 60:  # One line a minute says it as well as thousands.
+            Protocol._complained_at = time.monotonic()
+            logger.warning(
+                "More than %d connections at once: idle ones are closed, as this process may open only %d files."
+                " Raise its limit (ulimit -n), or start more replicas.",
+                *(open_files.max_connections(), open_files.limit()),
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._idle.pop(self, None)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) <= PIECE_BYTES and not self._unparsed:
+            self._parse_piece(data)
+        else:
+            self._unparsed = memoryview(b"".join([self._unparsed, data]))
+            self._parse()
+        self._watch()
+
+    def _parse(self) -> None:
+        while self._unparsed and not self.pipeline and not self.transport.is_closing():
+            piece, self._unparsed = self._unparsed[:PIECE_BYTES], self._unparsed[PIECE_BYTES:]
+            self._parse_piece(piece)
+
+    def _parse_piece(self, piece: bytes | memoryview) -> None:
+        super().data_received(piece)  # type: ignore[arg-type]  # The parser takes any buffer.
+        self._received += len(piece)
+        if self._in_head() and self._received > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+        elif not self._is_serving() and self._received > DISCARDED_BYTES:
+            self.transport.close()
+
+    def _in_head(self) -> bool:
+        return self.cycle is None or self.cycle.scope is not self.scope
+
+    def _is_serving(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _watch(self) -> None:
+        """Know whether the connection is idle, and set a deadline for what must arrive next, if anything must."""
+        if self._is_serving():
+            self._idle.pop(self, None)
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+        elif not self.transport.is_closing():
+            self._idle[self] = None
+            if self._deadline is None:
+                self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._received = 0
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.headers = _Trailer()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._unparsed:
+            self._parse()
+        if self._is_serving() or self.transport.is_closing():
+            return
+        self._idle[self] = None
+        self.cycle.body.clear()  # Nobody reads it any more, and the connection may stay for long.
+        if self.cycle.more_body or self._in_head():
+            self._received = 0
+            self._watch()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: uvicorn would advise to install a library for WebSockets, which the API has not."""
+
+
+class _Flow(FlowControl):
+    """Reads on only while no request waits in the queue; uvicorn's reads on after each response."""
+
+    def __init__(self, transport: asyncio.Transport, queue: deque[Any]) -> None:
+        super().__init__(transport)
+        self._queue = queue
+
+    def resume_reading(self) -> None:
+        if not self._queue:
+            super().resume_reading()
+
+
+class _Trailer(list[tuple[bytes, bytes]]):
+    """Takes the place of the list of headers once the head is complete, and keeps nothing."""
+
+    def append(self, _: tuple[bytes, bytes]) -> None:
+        pass
