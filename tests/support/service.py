@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -31,20 +31,21 @@ def run_service(
     *arguments: str,
     app: str = "ai_agent.main:app",
     ready: str = "/health",
-    launcher: str = "",
+    server: str = "ai_agent.server",
+    under: Sequence[str] = (),
     **environment: str,
 ) -> Iterator[Service]:
     """Serve with these settings alone until the block ends; the block begins when the path `ready` is answered.
 
-    `arguments` are uvicorn's own, for example `--workers=2`. `launcher` is a command that runs the service, such as
-    `prlimit`. At the end the process gets SIGTERM if it still runs.
+    `arguments` are uvicorn's own, for example `--workers=2`; `server` is the module that serves; `under` is a command that
+    runs it, such as `prlimit` or a profiler, and may slow it down. At the end the process gets SIGTERM if it still runs.
     """
     log = folder / f"service-{time.monotonic_ns()}.log"
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*launcher.split(), sys.executable, "-m", "ai_agent.server", app, f"--port={port}", *arguments],
+            [*under, sys.executable, "-m", server, app, f"--port={port}", *arguments],
             cwd=folder,
             env={"PATH": os.environ["PATH"], **environment},
             stdout=output,
@@ -52,7 +53,7 @@ def run_service(
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_answered(process, url + ready, log)
+        _wait_until_answered(process, url + ready, log, seconds=300 if under else 30)
         yield Service(url, process, log)
     finally:
         if process.poll() is None:
@@ -60,8 +61,8 @@ def run_service(
         process.wait(timeout=30)
 
 
-def _wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60  # With an agent, a busy machine imports for half of that.
+def _wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     with httpx.Client(timeout=1) as client:
         while time.monotonic() < deadline:
             assert process.poll() is None, log.read_text()
@@ -69,4 +70,4 @@ def _wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path) 
                 if client.get(url).status_code < 500:
                     return
             time.sleep(0.02)  # Asking without a pause would take the processor from the start.
-    raise AssertionError(f"not ready within 60 seconds: {log.read_text()}")
+    raise AssertionError(f"not ready within {seconds} seconds: {log.read_text()}")

@@ -177,7 +177,7 @@ async def test_a_head_without_end_is_refused(start_service: StartService) -> Non
 
 
 async def test_silent_connections_keep_nobody_out_and_are_logged_once(database_url: str, tmp_path: Path) -> None:
-    with run_service(tmp_path, launcher="prlimit --nofile=128", DATABASE_URL=database_url) as service:
+    with run_service(tmp_path, under=["prlimit", "--nofile=128"], DATABASE_URL=database_url) as service:
         silent = [await connect(service.url) for _ in range(300)]
         answer = exchange(service.url, compose("GET", "/health/ready", {}))
         log = service.log.read_text()

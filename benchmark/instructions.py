@@ -1,0 +1,76 @@
+"""The instructions that an app spends on a request, as Valgrind's callgrind counts them.
+
+Unlike times they hardly depend on what else the machine does, so two counts that differ by 2 % do differ.
+"""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmark.load import APPS, OPERATIONS, compose, run_app, send
+from tests.support.service import Service
+
+WARM_UP, COUNTED, IDLE_SECONDS = 30, 50, 3
+
+# The longest that the service may be told to wait: all that it does takes some 50 times as long here.
+PATIENT = {"DATABASE_TIMEOUT": "4.5", "DATABASE_POOL_TIMEOUT": "4"}
+
+
+class Rate(NamedTuple):
+    """Instructions, and how long the app took for them."""
+
+    instructions: int
+    seconds: float
+
+
+def is_there() -> bool:
+    return shutil.which("valgrind") is not None
+
+
+def count(folder: Path, url: str, conversation_id: int) -> dict[str, dict[str, float]]:
+    """For each app the thousands of instructions per request in each operation."""
+    return {app: count_for(folder, app, url, conversation_id) for app in APPS}
+
+
+def count_for(folder: Path, app: str, url: str, conversation_id: int) -> dict[str, float]:
+    profile = folder / f"{app}.callgrind"
+    callgrind = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={profile}")
+    # Python orders its sets by chance otherwise, and so takes other ways in each process.
+    with run_app(folder, app, url, under=callgrind, PYTHONHASHSEED="0", **PATIENT) as service:
+        requests = {operation: compose(operation, "small", conversation_id) for operation in OPERATIONS}
+        for request in requests.values():  # Connecting and preparing would take too long once instructions are counted.
+            asyncio.run(send(service, [request] * WARM_UP))
+        control(service, "--instr=on")
+        for request in requests.values():
+            asyncio.run(send(service, [request] * WARM_UP))
+        idle = count_while(service, profile, lambda: time.sleep(IDLE_SECONDS))
+        return {operation: count_request(service, profile, request, idle) for operation, request in requests.items()}
+
+
+def count_request(service: Service, profile: Path, request: bytes, idle: Rate) -> float:
+    """The thousands of instructions for a request, without those that the server's clock takes meanwhile."""
+    busy = count_while(service, profile, lambda: asyncio.run(send(service, [request] * COUNTED)))
+    return (busy.instructions - idle.instructions / idle.seconds * busy.seconds) / COUNTED / 1000
+
+
+def count_while(service: Service, profile: Path, act: Callable[[], object]) -> Rate:
+    """What the app spends while the benchmark does something."""
+    control(service, "--zero")
+    started = time.perf_counter()
+    act()
+    seconds = time.perf_counter() - started
+    control(service, "--dump")
+    dump = max(profile.parent.glob(f"{profile.name}.*"), key=lambda file: int(file.suffix[1:]))
+    total = re.search(r"^totals: (\d+)", dump.read_text(), re.MULTILINE)
+    assert total is not None, dump
+    return Rate(int(total[1]), seconds)
+
+
+def control(service: Service, command: str) -> None:
+    words = ["callgrind_control", command, str(service.process.pid)]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
