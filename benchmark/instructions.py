@@ -1,31 +1,22 @@
 """The instructions that an app spends on a request, as Valgrind's callgrind counts them.
 
-Unlike times they hardly depend on what else the machine does, so two counts that differ by 2 % do differ.
+Unlike times they hardly depend on what else the machine does: the server's clock alone, which ticks ten times a second,
+adds up to 3 % where the machine is slow, to both apps alike.
 """
 
 import asyncio
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmark.load import APPS, OPERATIONS, compose, run_app, send
 from tests.support.service import Service
 
-WARM_UP, COUNTED, IDLE_SECONDS = 30, 50, 3
+WARM_UP, FEW, MANY = 30, 10, 60  # Requests.
 
 # The longest that the service may be told to wait: all that it does takes some 50 times as long here.
 PATIENT = {"DATABASE_TIMEOUT": "4.5", "DATABASE_POOL_TIMEOUT": "4"}
-
-
-class Rate(NamedTuple):
-    """Instructions, and how long the app took for them."""
-
-    instructions: int
-    seconds: float
 
 
 def is_there() -> bool:
@@ -48,27 +39,23 @@ def count_for(folder: Path, app: str, url: str, conversation_id: int) -> dict[st
         control(service, "--instr=on")
         for request in requests.values():
             asyncio.run(send(service, [request] * WARM_UP))
-        idle = count_while(service, profile, lambda: time.sleep(IDLE_SECONDS))
-        return {operation: count_request(service, profile, request, idle) for operation, request in requests.items()}
+        return {operation: count_request(service, profile, request) for operation, request in requests.items()}
 
 
-def count_request(service: Service, profile: Path, request: bytes, idle: Rate) -> float:
-    """The thousands of instructions for a request, without those that the server's clock takes meanwhile."""
-    busy = count_while(service, profile, lambda: asyncio.run(send(service, [request] * COUNTED)))
-    return (busy.instructions - idle.instructions / idle.seconds * busy.seconds) / COUNTED / 1000
+def count_request(service: Service, profile: Path, request: bytes) -> float:
+    """The thousands of instructions for a request, without those for a connection."""
+    few, many = (count_requests(service, profile, [request] * times) for times in (FEW, MANY))
+    return (many - few) / (MANY - FEW) / 1000
 
 
-def count_while(service: Service, profile: Path, act: Callable[[], object]) -> Rate:
-    """What the app spends while the benchmark does something."""
+def count_requests(service: Service, profile: Path, requests: list[bytes]) -> int:
     control(service, "--zero")
-    started = time.perf_counter()
-    act()
-    seconds = time.perf_counter() - started
+    asyncio.run(send(service, requests))
     control(service, "--dump")
     dump = max(profile.parent.glob(f"{profile.name}.*"), key=lambda file: int(file.suffix[1:]))
     total = re.search(r"^totals: (\d+)", dump.read_text(), re.MULTILINE)
     assert total is not None, dump
-    return Rate(int(total[1]), seconds)
+    return int(total[1])
 
 
 def control(service: Service, command: str) -> None:
