@@ -54,31 +54,21 @@ def main(folder: Path, requests: int) -> None:
     with run_postgres(folder / "postgres") as url:
         conversation_id = asyncio.run(seed(url))["small"]
         server = psutil.Process(int((folder / "postgres/data/postmaster.pid").read_text().partition("\n")[0]))
-        direct = measure_turns(folder, url, server, conversation_id, requests)
-        pooled = measure_turns(folder, url + POOLED, server, conversation_id, requests)
-        print("PostgreSQL per request CPU, us: prepared  behind a pooler   stored, bytes   log, bytes")
+        direct, pooled = {}, {}
+        with run_app(folder, "service", url) as service:
+            for kind, compose_nth in kinds(conversation_id, "direct").items():
+                direct[kind] = asyncio.run(measure_cost(service, url, server, compose_nth, requests))
+        with run_app(folder, "service", url + POOLED) as service:
+            for kind, compose_nth in kinds(conversation_id, "pooled").items():
+                pooled[kind] = asyncio.run(measure_cost(service, url, server, compose_nth, requests))
+        print("PostgreSQL per request   CPU, us: prepared   behind a pooler   stored, bytes   log, bytes")
         for kind, cost in direct.items():
-            print(f"{kind:18} {cost.cpu:21.0f} {pooled[kind].cpu:16.0f} {cost.stored:15.0f} {cost.logged:12.0f}")
-        print(f"\nAcross a network, {CLIENTS} clients, {CONNECTIONS} connections, new turns")
+            print(f"{kind:18} {cost.cpu:23.0f} {pooled[kind].cpu:17.0f} {cost.stored:15.0f} {cost.logged:12.0f}")
+        print(f"\nNew turns across a network, {CLIENTS} clients, {CONNECTIONS} connections")
         print("round trip, ms   requests/s   connections / (2 x round trip)")
         for milliseconds in ROUND_TRIPS:
             reach = asyncio.run(measure_reach(folder, url, milliseconds / 1000))
             print(f"{reach.trip * 1000:14.1f} {reach.per_second:12.0f} {reach.bound:32.0f}")
-
-
-def measure_turns(
-    folder: Path, url: str, server: psutil.Process, conversation_id: int, requests: int
-) -> dict[str, Cost]:
-    """What each kind of request costs the server, when one process of the service sends it."""
-    costs = {}
-    with run_app(folder, "service", url) as service:
-        for kind, compose_nth in kinds(conversation_id, prefix=str(time.monotonic_ns())).items():
-            asyncio.run(share_out(service, [compose_nth(n) for n in range(requests // 4)]))
-            before = asyncio.run(read_meters(url, server))
-            asyncio.run(share_out(service, [compose_nth(requests + n) for n in range(requests)]))
-            after = asyncio.run(read_meters(url, server))
-            costs[kind] = Cost(*((last - first) / requests for first, last in zip(before, after, strict=True)))
-    return costs
 
 
 def kinds(conversation_id: int, prefix: str) -> dict[str, Callable[[int], bytes]]:
@@ -94,18 +84,31 @@ def kinds(conversation_id: int, prefix: str) -> dict[str, Callable[[int], bytes]
     }
 
 
+async def measure_cost(
+    service: Service, url: str, server: psutil.Process, compose_nth: Callable[[int], bytes], requests: int
+) -> Cost:
+    """What a request costs the server; a quarter as many go before, so that caches are warm and plans are made."""
+    connection = await asyncpg.connect(url)
+    await share_out(service, [compose_nth(n) for n in range(requests // 4)])
+    before = await read_meters(connection, server)
+    await share_out(service, [compose_nth(requests + n) for n in range(requests)])
+    after = await read_meters(connection, server)
+    await connection.close()
+    return Cost(*((last - first) / requests for first, last in zip(before, after, strict=True)))
+
+
 async def share_out(service: Service, requests: list[bytes]) -> None:
     await asyncio.gather(*(send(service, requests[client::FEW]) for client in range(FEW)))
 
 
-async def read_meters(url: str, server: psutil.Process) -> Cost:
+async def read_meters(connection: asyncpg.Connection, server: psutil.Process) -> Cost:
     """What the server has spent since it started."""
-    connection = await asyncpg.connect(url)
     sizes = await connection.fetchrow(SIZES)
     assert sizes is not None  # It is an aggregate.
-    times = [process.cpu_times() for process in (server, *server.children())]
-    await connection.close()
-    return Cost(sum(time.user + time.system for time in times) * 1e6, *sizes)
+    spent = [process.cpu_times() for process in (server, *server.children())]
+    ended = server.cpu_times()  # The postmaster's children that are gone, such as vacuum's.
+    cpu = sum(times.user + times.system for times in spent) + ended.children_user + ended.children_system
+    return Cost(cpu * 1e6, *sizes)
 
 
 async def measure_reach(folder: Path, url: str, trip: float) -> Reach:
