@@ -35,6 +35,7 @@ FORMATS: dict[str, logging.Formatter] = {
 
 def configure(level: str, form: Literal["text", "json"]) -> None:
     """Log to standard error, unless the process that embeds the app has set logging up already."""
+    embedded = logging.getLogger().hasHandlers()
     console = logging.StreamHandler()
     console.setFormatter(FORMATS[form])
     console.addFilter(add_request_id)
@@ -44,9 +45,18 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     if any(isinstance(handler.formatter, DefaultFormatter) for handler in server.handlers):  # Not a --log-config.
         server.handlers.clear()
         server.propagate = True
+        if not embedded:
+            _skip_what_no_format_shows()
     # Our own line for each request says more than uvicorn's, and uvicorn's costs as much as the request.
     access.handlers.clear()
     access.propagate = False
+
+
+def _skip_what_no_format_shows() -> None:
+    """Spare each line the look for its place in the code, its thread, process and task, as logging's manual advises."""
+    logging._srcfile = None  # noqa: SLF001  # The manual's own name for it.
+    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, name, False)
 
 
 def add_request_id(record: logging.LogRecord) -> bool:
