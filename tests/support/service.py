@@ -53,7 +53,7 @@ def run_service(
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_answered(process, url + ready, log, seconds=300 if under else 30)
+        _wait_until_answered(process, url + ready, log, seconds=300 if under else 60)
         yield Service(url, process, log)
     finally:
         if process.poll() is None:

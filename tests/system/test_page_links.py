@@ -15,6 +15,8 @@ KEPT_QUERIES = {
     "reserved characters": "limit=1&q=a%26b%3Dc%3F%2F%23%3E+%2B",
     "UTF-8": "limit=1&q=%C3%A9%F0%9F%8F%96",
     "bytes that are no UTF-8": "limit=1&q=%FF%00",
+    "escapes that could be written otherwise": "limit=1&q=a%20b%7e+c",
+    "an escaped name of the cursor's kind": "limit=1&cursors=%63",
 }
 
 
@@ -100,3 +102,17 @@ async def test_a_host_that_is_none_cannot_break_the_link(
 
     assert answer.status == 200
     assert answer.headers["Link"].startswith(f"<{service_url}/api/conversations?limit=1&cursor=")
+
+
+async def test_bytes_that_no_url_may_hold_cannot_break_the_link(
+    service_url: str, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    await add_conversations(database, [1, 2])
+    token = (await sign_in("ada"))["Authorization"]
+    request = f'GET /api/conversations?q=<">&limit=1 HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n\r\n'
+
+    answer = raw.exchange(service_url, request.encode())
+
+    link, _, rest = answer.headers["Link"].partition("&cursor=")
+    assert (answer.status, link) == (200, "<http://a/api/conversations?q=%3C%22%3E&limit=1")
+    assert rest[32:] == '>; rel="next"'

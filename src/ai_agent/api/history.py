@@ -1,7 +1,7 @@
 """Reading conversations back, renaming and deleting them: `/api/conversations`."""
 
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
@@ -34,6 +34,9 @@ Cursor = Annotated[
 ]
 
 All = Annotated[Literal["true"], Query(alias="all", description="Everything is meant: without it nothing is deleted.")]
+
+# What a query may hold by RFC 3986, escapes included. A server also takes others, which would end the link too early.
+_QUERY = "%!$&'()*+,;=:@/?"
 
 BAD_LIMIT = invalid_entry("less_than_equal", ["query", "limit"], "Input should be less than or equal to 1000")
 
@@ -88,18 +91,18 @@ async def get_conversation(
 
 
 def _respond(request: Request, page: Page, *scope: object) -> Response:
-    response = Response(page.body, media_type="application/json")
-    if page.next is not None:
-        url = _url_with_cursor(request, cursors.encode(page.next, *scope))
-        response.headers["Link"] = f'<{url}>; rel="next"'
-    return response
+    headers = {}
+    if (position := page.next) is not None:
+        url = _url_with_cursor(request, cursors.encode(position, *scope))
+        headers["Link"] = f'<{url}>; rel="next"'
+    return Response(page.body, media_type="application/json", headers=headers)
 
 
 def _url_with_cursor(request: Request, cursor: str) -> URL:
-    """The URL as the client sees it, with another cursor; in latin-1 every byte of the query stays what it is."""
-    query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True, encoding="latin-1")
-    query = [*((name, value) for name, value in query if name != "cursor"), ("cursor", cursor)]
-    encoded = urlencode(query, encoding="latin-1").encode()
+    """The URL as the client sees it, with another cursor; what else is in the query stays as it was sent."""
+    sent = request.scope["query_string"].decode("latin-1").split("&")
+    query = "&".join([*(field for field in sent if field and not field.startswith("cursor=")), f"cursor={cursor}"])
+    encoded = quote(query, safe=_QUERY, encoding="latin-1").encode()
     return URL(scope={**request.scope, "path": quote(request.scope["path"]), "query_string": encoded})
 
 
