@@ -37,8 +37,8 @@ def run_service(
 ) -> Iterator[Service]:
     """Serve with these settings alone until the block ends; the block begins when the path `ready` is answered.
 
-    `arguments` are uvicorn's own, for example `--workers=2`; `server` is the module that serves; `under` is a command that
-    runs it, such as `prlimit` or a profiler, and may slow it down. At the end the process gets SIGTERM if it still runs.
+    `arguments` are uvicorn's own, for example `--workers=2`; `server` is the module that serves; `under` is a command
+    that runs it, such as `prlimit` or a profiler. At the end the process gets SIGTERM if it still runs.
     """
     log = folder / f"service-{time.monotonic_ns()}.log"
     with socket.create_server(("127.0.0.1", 0)) as probe:
