@@ -5,22 +5,12 @@ prepared statement is planned with its parameters at first and may be planned wi
 a user of 20,000 conversations looks like any other: both kinds of plan must be good.
 """
 
-import json
-from collections.abc import Iterator
-from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
-
 import asyncpg
-import httpx
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
 
-from tests.support.app import client_of, make_settings, running
 from tests.support.database import USER_SESSIONS
-from tests.support.service import SERVICE_TOKEN
-from tests.support.types import Headers, NewDatabase
+from tests.support.plans import Plan, Statement, make_every_request, recording
+from tests.support.types import NewDatabase
 
 # 2,000 users with ten conversations each and one with 20,000; one conversation of 10,000 messages. Rows of different
 # users lie side by side, as they do in reality, and a few are older than a year or, for keys, than a day.
@@ -54,89 +44,10 @@ SEED = (
 HEAVY, LIGHT, LONG = "0", "7", 40000
 
 
-# Settings for one connection, given in its URL.
-EXPLAIN = {
-    "session_preload_libraries": "auto_explain",
-    "auto_explain.log_min_duration": "0",
-    "auto_explain.log_analyze": "on",
-    "auto_explain.log_timing": "off",
-    "auto_explain.log_nested_statements": "on",
-    "auto_explain.log_format": "json",
-    "auto_explain.log_level": "notice",
-}
-
 OUR_TABLES = ("conversations", "messages", "idempotency_keys")
 
 # What the operator's line of data-model.md says, undone after it has run.
 RETENTION = "DELETE FROM conversations WHERE created_at < now() - interval '1 year'"
-
-type Plan = dict[str, Any]
-
-
-class Statement(NamedTuple):
-    """One that the server ran, and how; `page` is the size of the page that the request was for."""
-
-    request: str
-    page: int
-    text: str
-    plan: Plan
-
-    def nodes(self) -> Iterator[Plan]:
-        """The nodes of the plan, each before those that feed it."""
-        waiting = [self.plan]
-        while waiting:
-            yield (node := waiting.pop())
-            waiting += node.get("Plans", [])
-
-
-class Recorder:
-    """Makes requests for the statements that they lead to."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.statements: list[Statement] = []
-        self._client = client
-        self._request, self._page = "", 0
-
-    def listen(self, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        self.listen_to(connection.driver_connection)
-
-    def listen_to(self, connection: asyncpg.Connection) -> None:
-        connection.add_log_listener(lambda _, message: self._record(message.message))
-
-    def _record(self, notice: str) -> None:
-        explained = json.loads(notice.partition("plan:")[2])
-        self.statements.append(Statement(self._request, self._page, explained["Query Text"], explained["Plan"]))
-
-    async def get(self, path: str, page: int, user: str = HEAVY) -> None:
-        """Read every page."""
-        following: str | None = f"{path}?limit={page}"
-        while following is not None:
-            response = await self._send("GET", following, page, headers={"Authorization": f"Bearer token-{user}"})
-            following = response.links["next"]["url"] if "Link" in response.headers else None
-
-    async def write(self, method: str, path: str, body: object = None, user: str = HEAVY, **headers: str) -> None:
-        await self._send(method, path, 1, json=body, headers={"Authorization": f"Bearer token-{user}", **headers})
-
-    async def serve(self, path: str, body: object, **headers: str) -> None:
-        """Write as a trusted service."""
-        service = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": f"user-{HEAVY}"}
-        await self._send("POST", path, 1, json=body, headers={**service, **headers})
-
-    async def _send(self, method: str, path: str, page: int, headers: Headers, json: object = None) -> httpx.Response:
-        self._request, self._page = f"{method} {path}", page
-        response = await self._client.request(method, path, headers=headers, json=json)
-        assert response.is_success, response.text
-        return response
-
-    async def retain(self, url: str) -> None:
-        self._request, self._page = "retention", 1000
-        connection = await asyncpg.connect(url)
-        self.listen_to(connection)
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute(RETENTION)
-        await transaction.rollback()
-        await connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -147,34 +58,14 @@ async def large_database_url(migrated_database: NewDatabase) -> str:
 @pytest.fixture(scope="module", params=["force_custom_plan", "force_generic_plan"])
 async def statements(request: pytest.FixtureRequest, large_database_url: str) -> list[Statement]:
     """All that the service sends, for every kind of request, and the operator's deletion."""
-    options = " ".join(f"-c {name}={value}" for name, value in {**EXPLAIN, "plan_cache_mode": request.param}.items())
-    url = f"{large_database_url}?{urlencode({'options': options}, quote_via=quote)}"
-    settings = make_settings(database_url=url, service_auth_token=SERVICE_TOKEN)
-    async with running(settings) as app, client_of(app) as client:
-        recorder = Recorder(client)
-        event.listen(app.state.engine.sync_engine, "connect", recorder.listen)
-        await app.state.engine.dispose()  # The start has used a connection that nobody listens to.
-        await make_every_request(recorder, key=request.param)
-        await recorder.retain(url)
+    async with recording(large_database_url, plan_cache_mode=request.param) as recorder:
+        await recorder.get("/api/conversations", page=1000, user=HEAVY)
+        await recorder.get("/api/conversations", page=3, user=LIGHT)
+        await recorder.get(f"/api/conversations/{LONG}", page=1000, user=HEAVY)
+        deleted = 39998 if "custom" in request.param else 39996
+        await make_every_request(recorder, HEAVY, LONG, deleted, key=request.param)
+        await recorder.run("retention", 1000, large_database_url, RETENTION)
     return recorder.statements
-
-
-async def make_every_request(recorder: Recorder, key: str) -> None:
-    await recorder.get("/api/conversations", page=1000)
-    await recorder.get("/api/conversations", page=3, user=LIGHT)
-    await recorder.get(f"/api/conversations/{LONG}", page=1000)
-    await recorder.get(f"/api/conversations/{LONG}", page=50)
-    for id_ in (None, LONG):
-        body = {"message": "Hello", "conversation_id": id_}
-        await recorder.write("POST", "/api/chat", body)
-        for _ in ("stored", "replayed"):
-            await recorder.write("POST", "/api/chat", body, **{"Idempotency-Key": f"{key}-{id_}"})
-    for _ in ("stored", "replayed"):
-        messages = f"/api/conversations/{LONG}/messages"
-        await recorder.serve(messages, [{"role": "user", "content": "Hello"}], **{"Idempotency-Key": key})
-    await recorder.serve("/api/conversations", {"title": "Chat"})
-    await recorder.write("PATCH", f"/api/conversations/{LONG}", {"title": "Chat"})
-    await recorder.write("DELETE", f"/api/conversations/{39998 if 'custom' in key else 39996}")
 
 
 def ours(statements: list[Statement]) -> list[Statement]:

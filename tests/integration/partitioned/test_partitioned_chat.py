@@ -1,0 +1,3 @@
+"""Chat, in tables that are split by user."""
+
+from tests.integration.test_chat import *
