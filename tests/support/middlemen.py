@@ -107,6 +107,30 @@ def run_nginx(folder: Path, service_url: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/chat"
 
 
+@contextmanager
+def run_database_balancer(folder: Path, servers: dict[int, int]) -> Iterator[int]:
+    """Lead to the PostgreSQL server that takes writes, and yield the balancer's port.
+
+    `servers` has, for the port of each server, the port where HTTP tells whether it takes writes.
+    """
+    port = _free_port()
+    lines = (
+        "defaults",
+        "  mode tcp",
+        "  timeout connect 1s",
+        "  timeout client 30m",
+        "  timeout server 30m",
+        "listen primary",
+        f"  bind 127.0.0.1:{port}",
+        "  option httpchk GET /primary",
+        "  default-server check inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions",
+        *(f"  server db-{server} 127.0.0.1:{server} check port {told}" for server, told in servers.items()),
+    )
+    (folder / "balancer.cfg").write_text("\n".join(lines) + "\n")
+    with _run("haproxy", "-db", "-f", folder / "balancer.cfg", port=port, log=folder / "balancer.log"):
+        yield port
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
