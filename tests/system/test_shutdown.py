@@ -18,7 +18,10 @@ from tests.support.types import Headers, SignIn, StartService
 # uvicorn raises the signal again at the end, so that a shell shows 143; with several workers it exits with 0.
 IN_ORDER = {0, -signal.SIGTERM}
 
-HEAD = "POST /api/chat HTTP/1.1\r\nHost: service.test\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+HEAD = (
+    "POST /api/chat HTTP/1.1\r\nHost: service.test\r\nAuthorization: Bearer invented\r\n"
+    "Content-Type: application/json\r\nContent-Length: 1000\r\n"
+)
 
 
 @asynccontextmanager

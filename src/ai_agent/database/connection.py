@@ -4,7 +4,7 @@ Each statement commits by itself: there is no transaction around two of them, an
 """
 
 import asyncio
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,8 +13,9 @@ from asyncpg.prepared_stmt import PreparedStatement
 from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import PoolProxiedConnection
 
+from ai_agent.database.pool import Pool
 from ai_agent.database.statements import Statement
 from ai_agent.errors import DatabaseUnavailable
 
@@ -39,6 +40,7 @@ class Connection:
     def __init__(self, engine: AsyncEngine, seconds: float) -> None:
         self._engine = engine
         self._deadline = asyncio.timeout(_GIVE_UP_AFTER * seconds)
+        self._line: asyncio.Semaphore | None = None
         self._pooled: PoolProxiedConnection | None = None
         self.had_to_wait = False
         """Whether every connection was in use, so that the client may have gone meanwhile."""
@@ -46,16 +48,25 @@ class Connection:
     async def __aenter__(self) -> Self:
         await self._deadline.__aenter__()
         try:
+            await self._line_up()
             self._pooled = await self._take()
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
 
-    async def _take(self) -> PoolProxiedConnection:
+    async def _line_up(self) -> None:
         pool = self._engine.pool
-        assert isinstance(pool, QueuePool)
-        self.had_to_wait = pool.checkedout() >= pool.size()
+        assert isinstance(pool, Pool)
+        self.had_to_wait = pool.line.locked()
+        try:
+            async with asyncio.timeout(pool.timeout()) if self.had_to_wait else nullcontext():
+                await pool.line.acquire()
+        except TimeoutError as error:
+            raise PoolTimeoutError("no connection was free in time") from error
+        self._line = pool.line
+
+    async def _take(self) -> PoolProxiedConnection:
         pooled = await self._engine.raw_connection()
         while _driver(pooled).is_closed():  # The server said goodbye; unlike a ping, asking costs no round trip.
             pooled.invalidate()
@@ -72,6 +83,8 @@ class Connection:
             await self._cancel_statement()
         if self._pooled is not None:
             self._give_back(self._pooled, error)
+        if self._line is not None:
+            self._line.release()
         cause = self._find_cause(error)
         if cause is not None:
             raise DatabaseUnavailable(cause) from error

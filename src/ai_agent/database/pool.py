@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from ai_agent.config import Settings
 from ai_agent.database.hosts import Connector
@@ -15,6 +15,17 @@ from ai_agent.database.target import read_target
 
 # Seconds that a server has to say goodbye.
 _CLOSE_TIMEOUT = 0.4
+
+
+class Pool(AsyncAdaptedQueuePool):
+    """SQLAlchemy's pool with a line before it, in which requests wait for a connection in the order of their coming.
+
+    Without it, a connection that comes back may be taken by a newer request before the oldest one is awake.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.line = asyncio.Semaphore(self.size())
 
 
 class _Connection(asyncpg.Connection):
@@ -39,6 +50,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
         "postgresql+asyncpg://",
         async_creator=connector.connect,
         isolation_level="AUTOCOMMIT",
+        poolclass=Pool,
         pool_size=settings.database_pool_size + settings.database_max_overflow,
         max_overflow=0,
         pool_timeout=settings.database_pool_timeout,
