@@ -17,7 +17,7 @@ from ai_agent.database.hosts import Connector
 from ai_agent.database.target import read_target
 from ai_agent.errors import ConfigurationError
 
-# Any number will do, as long as every replica that starts at the same time asks for the same one.
+# Any number will do, if all replicas that start at the same time use the same one.
 MIGRATION_LOCK = 7_202_611_22
 
 CONNECT_TIMEOUT = 10  # Seconds.
@@ -57,11 +57,11 @@ def migrate(connection: Connection) -> None:
         connection=connection, target_metadata=SQLModel.metadata, include_name=ours, version_table=VERSION_TABLE
     )
     with context.begin_transaction():
-        # A lock of the transaction: poolers in transaction mode hand a session's lock to two at once.
+        # The lock is the transaction's, because poolers in transaction mode grant a session's lock to two at once.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        # A migration that cannot have its table soon gives up, before the requests behind it pile up.
+        # A migration gives up when it cannot lock its table soon, before requests pile up behind it.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-        connection.execute(text("SET LOCAL statement_timeout = 0"))  # The role's is for requests.
+        connection.execute(text("SET LOCAL statement_timeout = 0"))  # The role's own limit is meant for requests.
         connection.execute(text(TAKE_REVISION_OVER))
         context.run_migrations()
 

@@ -15,7 +15,7 @@ CREATE FUNCTION store_turn_1(
     new_title text,          -- The title of a new one; NULL stands for a title with its time.
     new_messages json,       -- [{"role": text, "content": text, "metadata": object or null}, ...]
     sent_key text,           -- The idempotency key, or NULL.
-    sent_fingerprint bytea,  -- What tells one request with this key from another.
+    sent_fingerprint bytea,  -- A digest that distinguishes requests with this key.
     OUT outcome text,
     OUT stored_in bigint,
     OUT opened bytea,
@@ -24,7 +24,7 @@ CREATE FUNCTION store_turn_1(
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    -- `now()` would be the time before any waiting for a lock, in which other turns may have been stored.
+    -- Not `now()`, which is from before any wait for a lock: other turns may have been stored meanwhile.
     claimed_at timestamptz;
     turn_at timestamptz;
     known record;
@@ -84,7 +84,7 @@ BEGIN
 
         outcome := 'stored';
         EXIT WHEN sent_key IS NULL;
-        -- This waits for a turn that is just claiming the key. A key that is not older than 24 hours stays as it is.
+        -- This waits for a turn that is claiming the key too. A key that is younger than 24 hours stays as it is.
         INSERT INTO idempotency_keys AS old (user_id, key, fingerprint, conversation_id, created_at)
         VALUES (caller, sent_key, sent_fingerprint, stored_in, claimed_at)
         ON CONFLICT (user_id, key) DO UPDATE
@@ -117,7 +117,7 @@ BEGIN
             UPDATE idempotency_keys
             SET first_message_id = first_id, last_message_id = last_id
             WHERE user_id = caller AND key = sent_key;
-            -- Each new key takes up to ten of the caller's old ones away, so no job has to.
+            -- Each new key deletes up to ten of the caller's expired ones, so no job has to.
             DELETE FROM idempotency_keys
             WHERE user_id = caller
                 AND key IN (
@@ -131,7 +131,7 @@ BEGIN
         END IF;
     END IF;
 
-    -- A turn has just been stored, or is found again: either is shown as the tables hold it.
+    -- A turn that was just stored and one that was found again are both shown as the tables hold them.
     IF first_id IS NULL THEN
         SELECT convert_to(row_to_json(shown)::text, 'UTF8')
         INTO opened

@@ -1,6 +1,7 @@
 """Let each idempotency key name the first message of its turn.
 
-Without a foreign key, which would look for keys at each message that is deleted. NULL where the release before writes.
+There is no foreign key, because it would search the keys for each message that is deleted. The previous release leaves
+the column NULL.
 """
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# The id of a message that a key names is drawn before the message is stored, which its default needs no privilege for.
+# The id that a key names is drawn before its message is stored. That takes USAGE, which the column's default does not.
 GRANT_SEQUENCE = """
     DO $$
     DECLARE

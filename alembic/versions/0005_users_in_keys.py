@@ -1,6 +1,6 @@
 """Put the user into every key, and let a function store turns.
 
-Stop the service for this one: the previous release does not know the user of a message, and no trigger fills it in.
+Stop the service for this one, because the previous release does not store the user of a message.
 """
 
 from pathlib import Path
@@ -15,10 +15,10 @@ depends_on = None
 
 STORE_TURN = (Path(__file__).parents[1] / "functions/store_turn_1.sql").read_text()
 
-# Turns lock the tables one by one, in this order; taking all three at once keeps this from meeting one halfway.
+# Turns lock the tables one by one, in this order. Locking all three first keeps this from deadlocking with a turn.
 LOCK = "LOCK TABLE conversations, messages, idempotency_keys IN ACCESS EXCLUSIVE MODE"
 
-# Whoever may store messages may call the function, even where functions are not for everybody by default.
+# Every role that may store messages may call the function, even where functions are not public by default.
 GRANT_EXECUTE = """
     DO $$
     DECLARE
@@ -36,8 +36,8 @@ GRANT_EXECUTE = """
     $$
 """
 
-# A turn's messages have one time, and its key has the same. Where somebody has changed one of the two, the turn's first
-# message leads to the others. A key that finds no message is of no use any more.
+# A turn's messages and its key have the same time. Where somebody has changed either, the turn's first message leads to
+# the others. A key that finds no message is useless, and is deleted below.
 FIND_MESSAGES = """
     UPDATE idempotency_keys
     SET first_message_id = turn.first_id, last_message_id = turn.last_id
@@ -116,7 +116,7 @@ def downgrade() -> None:
         "fk_messages_conversation_id", "messages", "conversations", ["conversation_id"], ["id"], ondelete="CASCADE"
     )
 
-    # Keys of conversations that are gone, and of turns without messages, are more than 0004 can hold.
+    # Revision 0004 cannot hold keys of deleted conversations, or of turns without messages.
     op.execute("DELETE FROM idempotency_keys WHERE conversation_id NOT IN (SELECT id FROM conversations)")
     op.execute("DELETE FROM idempotency_keys WHERE first_message_id IS NULL")
     op.drop_index("ix_idempotency_keys_user_id_created_at", "idempotency_keys")

@@ -136,8 +136,8 @@ def load_settings() -> Settings:
 def find_mistyped() -> Iterator[str]:
     """A sentence for each variable, in the environment or in `.env`, whose name is nearly that of an unset setting.
 
-    It is for the log, and no reason not to start: the variable may be another program's, and a guess of ours must not
-    stop a deployment. What a setting that was meant and is not there could do harm by is off without it.
+    It is for the log, and no reason not to start, because the variable may be another program's and a guess must not
+    stop a deployment. A missing setting does no harm: whatever could do some is off by default.
     """
     given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE, encoding=_ENCODING))}
     plain = {name.upper().replace("_", ""): name.upper() for name in Settings.model_fields if name.upper() not in given}

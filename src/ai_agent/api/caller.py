@@ -1,4 +1,4 @@
-"""What every `/api` route depends on: the caller, with the database connection that has identified them."""
+"""What every `/api` route depends on: the caller, and the database connection that identified them."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -13,7 +13,7 @@ from ai_agent.database.connection import Connection
 from ai_agent.errors import ClientGone, IdempotencyKeyRepeated, NotAuthenticated, TrustedServiceRequired
 from ai_agent.services import auth
 
-# A proxy and the service must not read two different ones, so one of each is all that a request may have.
+# A request may carry each of these headers only once: of two, a proxy and the service might read different ones.
 _ONCE = {
     b"authorization": NotAuthenticated,
     b"x-service-auth": TrustedServiceRequired,
@@ -38,10 +38,10 @@ class CallerRequest(BoundedRequest):
 class CallerRoute(APIRoute):
     """Identifies the caller before FastAPI looks at the request, and gives the connection back before the response.
 
-    What is wrong with the headers is a 401 before the body is read, and a connection is taken only after that. The
-    work is committed, or the response is an error, when the connection is given back; so a client that reads slowly
-    holds none. FastAPI's dependencies with `yield` and the scope "function" do the latter for a third more of the
-    whole request.
+    Bad headers are a 401 before the body is read, and a connection is taken only once the body is there. When the
+    connection is given back, the work is committed or the response is an error, so a client that reads slowly holds
+    no connection. FastAPI's dependencies with `yield` and the scope "function" would give it back at the same moment,
+    but they make the whole request a third more expensive.
     """
 
     security: ClassVar[list[dict[str, list[str]]]] = [{"sessionToken": []}, {"serviceToken": [], "servedUser": []}]
@@ -91,7 +91,7 @@ def _refuse_repeated_headers(request: Request) -> None:
 
 
 async def current_caller(request: CallerRequest) -> Caller:
-    """The caller, as the route has identified them: the router's `route_class` must be one of those above."""
+    """The caller that the route identified; the router's `route_class` must be one of those above."""
     return request.caller
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: its texts, how callers authenticate, and the errors with the bodies that are really sent."""
+"""The OpenAPI document: its texts, how callers authenticate, and each error with the body that is really sent."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ HEADERS = {
 
 class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """The document, with what FastAPI has no word for: two schemes that are needed together."""
+        """The document, plus what FastAPI cannot express: two schemes that are needed together."""
         if self.openapi_schema is None:
             document = super().openapi()
             document["components"]["securitySchemes"] = SECURITY_SCHEMES
@@ -75,7 +75,7 @@ class App(FastAPI):
 
 
 def operation_id(route: APIRoute) -> str:
-    """The name of the route's function, in the style of the languages that clients are generated for."""
+    """The name of the route's function in camel case, which generated clients use."""
     return to_camel(route.name)
 
 
@@ -126,7 +126,7 @@ def invalid_entry(kind: str, loc: list[str | int], msg: str) -> Entries:
 
 
 def example_entry(example: object, status: int = 200, **entry: Any) -> Entries:
-    """The entry of the response that is hoped for, with its example."""
+    """The entry of the successful response, with its example."""
     return {status: {**entry, "content": {"application/json": {"example": example}}}}
 
 

@@ -1,4 +1,4 @@
-"""The response to a message: JSON, or a stream for those that want one, of a reply that is stored or is being made."""
+"""The response to a message, as JSON or as a stream; its reply is stored already or still being made."""
 
 import asyncio
 
@@ -11,14 +11,14 @@ from ai_agent.errors import ApiError, OtherReplyStored, ServiceStopping
 from ai_agent.services.assistant.run import Run
 from ai_agent.services.chat import Reply
 
-# How long, in seconds, the head of a stream waits for something to show, so that a failure before it has a status of
-# its own, and how long a stream is silent before it says that it is still there.
+# The head of a stream waits this many seconds for the first part, so that an early failure gets a status of its own.
+# After this many seconds of silence a stream shows that it is alive.
 HEAD_SECONDS = 10.0
 SILENCE_SECONDS = 10.0
 
 
 def respond(reply: Reply, message: str, *, streamed: bool) -> Response:
-    """The response with a reply that is stored."""
+    """The response for a stored reply."""
     headers = {"Idempotency-Replayed": "true"} if reply.replayed else {}
     if streamed:
         return Response(streams.encode_whole(reply), headers=streams.HEADERS | headers)
@@ -31,9 +31,9 @@ def respond(reply: Reply, message: str, *, streamed: bool) -> Response:
 
 
 class RunResponse(Response):
-    """The response with the reply of a run, which goes on whatever becomes of the client.
+    """The response for a run, which continues when the client goes away.
 
-    It is sent after the request's connection is given back. An error before its head is raised, and so has a status.
+    It is sent after the request's connection is given back. An error before the head is raised, so it gets a status.
     """
 
     def __init__(self, run: Run, message: str, *, streamed: bool) -> None:
@@ -49,7 +49,7 @@ class RunResponse(Response):
                 await self._run.wait_for_more(0, HEAD_SECONDS)
             is_shown = self._streamed and (self._run.parts or not self._run.is_over)
             reply = None if is_shown else await self._run.wait()
-        except asyncio.CancelledError:  # The server's time for ending in order is over; it would answer with a 500.
+        except asyncio.CancelledError:  # The graceful period is over, and uvicorn would respond with a 500.
             raise ServiceStopping from None
         if reply is None:
             await self._stream(send)
@@ -79,7 +79,7 @@ class RunResponse(Response):
                 await _send(send, streams.SILENCE)
 
     def _end(self) -> bytes:
-        """What comes after the last part: the turn is stored, or nothing is."""
+        """The end of the stream: `finish` when the turn is stored, `error` when nothing is."""
         reply, error = self._run.reply, self._run.error
         if reply is None:
             return streams.fail(error.detail if isinstance(error, ApiError) else "Internal server error.")

@@ -1,4 +1,4 @@
-"""What several routes send and take: fields with their bounds, and the responses for conversations and messages."""
+"""Schemas that several routes share: fields with their bounds, and the responses for conversations and messages."""
 
 import re
 from typing import Annotated, Any
@@ -12,11 +12,11 @@ MAX_MESSAGE_LENGTH = 100_000
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
-# What the checks below are in the OpenAPI document.
+# How the OpenAPI document describes the checks below.
 TEXT: dict[str, JsonValue] = {"pattern": r"^[^\x00]*$"}
 VISIBLE: dict[str, JsonValue] = {"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
 
-# FastAPI writes bounds as floats, which cannot hold those of an id.
+# FastAPI writes bounds as floats, and no float holds the bounds of an id.
 Id = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64", "examples": [42]})]
 
 

@@ -1,4 +1,4 @@
-"""Replies as they come: the UI message stream of the AI SDK, version 1, as server-sent events."""
+"""Streamed replies: the AI SDK's UI message stream, version 1, as server-sent events."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -13,18 +13,18 @@ MEDIA_TYPE = "text/event-stream"
 HEADERS = {
     "Content-Type": f"{MEDIA_TYPE}; charset=utf-8",
     "Cache-Control": "no-store, no-cache",
-    "X-Accel-Buffering": "no",  # nginx would keep the parts back until it has a buffer full of them.
+    "X-Accel-Buffering": "no",  # nginx would hold the parts back until they fill a buffer.
     "X-Vercel-AI-UI-Message-Stream": "v1",
 }
 
 START = {"type": "start"}
 DONE = b"data: [DONE]\n\n"
 SILENCE = b": the reply is being made\n\n"
-"""A comment, which clients ignore, so that nobody in between takes the connection for dead."""
+"""A comment, which clients ignore; it keeps proxies from taking the connection for dead."""
 
 
 def is_wanted(scope: Scope) -> bool:
-    """Whether `Accept` names the stream, in whatever place."""
+    """Whether `Accept` names the stream, anywhere in its list."""
     return any(name == b"accept" and b"text/event-stream" in value.lower() for name, value in scope["headers"])
 
 
@@ -36,7 +36,7 @@ def encode(*parts: dict[str, Any]) -> bytes:
 
 
 def show(parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
-    """What a run shows, in the stream's own words."""
+    """The parts of a run as the stream writes them."""
     for part in parts:
         match part:
             case TextStart(number):
@@ -70,5 +70,5 @@ def finish(reply: Reply) -> bytes:
 
 
 def fail(detail: str) -> bytes:
-    """The end of a stream of which nothing is stored."""
+    """The end of a stream whose turn is not stored."""
     return encode({"type": "error", "errorText": detail}) + DONE

@@ -1,6 +1,6 @@
 """One request's use of the database: a connection of the pool for a while, and the 503 that its failures become.
 
-Each statement commits by itself: there is no transaction around two of them, and none is ever repeated but a read.
+Each statement commits by itself: there is no transaction around two of them, and only a read is ever repeated.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from ai_agent.database.pool import Pool
 from ai_agent.database.statements import Statement
 from ai_agent.errors import DatabaseUnavailable
 
-# The part of the time after which a statement is given up. asyncpg then cancels it in the server, which would otherwise
-# go on with it, or go on waiting; the rest of the time is for the server to confirm that.
+# The share of the time after which a statement is given up. asyncpg then cancels it in the server, which would go on
+# with it otherwise, or go on waiting; the rest of the time is for the server to confirm the cancellation.
 _GIVE_UP_AFTER = 0.9
 
 # SQLSTATE classes and codes that say "not now" or "not set up" rather than "this statement is wrong".
 _UNAVAILABLE_CLASSES = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 _UNAVAILABLE_CODES = frozenset({"42501", "42703", "42883", "42P01"})
 
-# How asyncpg says that the connection is of no use any more, or that it was interrupted in the middle of something.
+# What asyncpg raises when the connection is unusable, or was interrupted in the middle of a statement.
 _LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
 
 
@@ -43,7 +43,7 @@ class Connection:
         self._line: asyncio.Semaphore | None = None
         self._pooled: PoolProxiedConnection | None = None
         self.had_to_wait = False
-        """Whether every connection was in use, so that the client may have gone meanwhile."""
+        """Whether every connection was in use, so the client may have left meanwhile."""
 
     async def __aenter__(self) -> Self:
         await self._deadline.__aenter__()
@@ -90,7 +90,7 @@ class Connection:
             raise DatabaseUnavailable(cause) from error
 
     async def _cancel_statement(self) -> None:
-        """Wait, not for long, until the server has confirmed that it no longer works on what was given up."""
+        """Wait briefly until the server confirms that it has stopped the statement."""
         if self._pooled is not None:
             with suppress(*_LOST):
                 await _driver(self._pooled).close()
@@ -98,16 +98,16 @@ class Connection:
     def _give_back(self, pooled: PoolProxiedConnection, error: BaseException | None) -> None:
         match error:
             case TimeoutError() | asyncpg.ReadOnlySQLTransactionError():
-                # The others may be as silent, or lead to a server that no longer takes writes. SQLAlchemy's engine asks
-                # its pool likewise to open new connections for all that are as old as a lost one.
+                # The pool's other connections may be silent too, or lead to a server that no longer takes writes. Like
+                # SQLAlchemy's engine, this makes the pool replace every connection that is as old as the lost one.
                 self._engine.pool._invalidate(pooled, error)  # noqa: SLF001
             case None | Exception() if not isinstance(error, _LOST):
                 pooled.close()
-            case _:  # A canceled task, for one, may have been in the middle of a statement.
+            case _:  # A canceled task, for example, may have been in the middle of a statement.
                 pooled.invalidate(error)
 
     def _find_cause(self, error: BaseException | None) -> str | None:
-        """What the metrics count the database's failure under, or None for another error."""
+        """The metrics' label for the database's failure; None for any other error."""
         connecting = self._pooled is None
         match error:
             case PoolTimeoutError():
@@ -130,9 +130,9 @@ class Connection:
         return None if record is None else statement.row(*record)
 
     async def fetch_first[Row](self, statement: Statement[Row], **values: object) -> Row | None:
-        """As `fetch`, for the read that a block begins with: it is repeated when the connection proves dead.
+        """Like `fetch`, for a block's first read: it is repeated when the connection proves dead.
 
-        A server, or a network, may drop every connection of the pool without a word, which only using one shows.
+        A server or a network may drop every connection of the pool silently, and only using one reveals it.
         """
         try:
             return await self.fetch(statement, **values)
@@ -140,7 +140,7 @@ class Connection:
             if self._pooled is None or self._deadline.expired():
                 raise
             self._pooled.invalidate(error)
-        self._pooled = None  # What goes wrong from here on goes wrong while connecting.
+        self._pooled = None  # From here on, a failure counts as one of connecting.
         self._pooled = await self._take()
         return await self.fetch(statement, **values)
 
@@ -159,5 +159,5 @@ class Connection:
 
 def _driver(pooled: PoolProxiedConnection) -> asyncpg.Connection:
     connection: asyncpg.Connection | None = pooled.driver_connection
-    assert connection is not None  # It would be None after the connection was given back.
+    assert connection is not None  # It is None only after the connection was given back.
     return connection

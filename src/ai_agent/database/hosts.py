@@ -12,7 +12,7 @@ from asyncpg.connect_utils import SessionAttribute
 from ai_agent.database.settings import MARKER, Level, make_levels
 from ai_agent.database.target import Target
 
-# The part of the time that connecting may take; the hosts share it.
+# The share of the time that connecting may take; the hosts divide it.
 _CONNECT_WITHIN = 0.9
 
 # What a host that cannot be used raises.
@@ -42,7 +42,7 @@ class Connector:
         for_migrations: bool = False,
         connection_class: type[asyncpg.Connection] = asyncpg.Connection,
     ) -> None:
-        """Connect within so many seconds. The statements of a migration get no time-out from the service."""
+        """Connect within `seconds`. The statements of a migration get no time-out from the service."""
         self._target = target
         self._seconds = seconds
         self._class = connection_class
@@ -57,10 +57,10 @@ class Connector:
         return not self._levels[0].direct
 
     async def connect(self) -> asyncpg.Connection:
-        """A connection to the first host that will do; if none will, what the last one raised.
+        """A connection to the first usable host; if there is none, raises the error of the last one.
 
-        A silent host costs its share of the time, and goes to the end of the line. A host that is read-only is left
-        for the next; when all of them are, it depends on target_session_attrs whether that will do.
+        A silent host uses up its share of the time and moves to the end of the line. A read-only host is passed over;
+        when all of them are read-only, target_session_attrs decides whether one will do.
         """
         failure: Exception = ConnectionError("no host of DATABASE_URL takes writes at the moment")
         read_only: list[asyncpg.Connection] = []
@@ -100,7 +100,7 @@ class Connector:
             return connection, await _is_true(connection, _TAKES_WRITES.format(sessions=self._target.sessions))
 
     async def _open(self, host: tuple[str, int]) -> asyncpg.Connection:
-        """Connect with the most settings that are taken, and let the next call begin with those."""
+        """Connect with as many settings as are accepted; the next call begins with those."""
         refusal: Exception | None = None
         levels = self._levels
         for number, level in enumerate(levels):
@@ -130,7 +130,7 @@ class Connector:
         return not level.question or await _is_true(connection, level.question.replace("{marker}", marker))
 
     async def _dial(self, host: tuple[str, int], level: Level, marker: str) -> asyncpg.Connection:
-        """Connect with or without TLS, whichever is the first that the sslmode allows and the server takes."""
+        """Connect with or without TLS: the first way that the sslmode allows and the server accepts."""
         address, port = host
         attempts = (None,) if address.startswith("/") else self._target.tls
         for context in attempts:
@@ -160,7 +160,7 @@ def _is_about_settings(error: Exception) -> bool:
 
 
 def _is_about_tls(error: Exception) -> bool:
-    """Whether the other way, with or without TLS, may do. asyncpg raises bare ConnectionErrors when TLS is refused."""
+    """Whether the other way, with or without TLS, may work. asyncpg raises a bare ConnectionError if TLS is refused."""
     if isinstance(error, asyncpg.InvalidPasswordError):
         return False
     return type(error) is ConnectionError or isinstance(
@@ -169,14 +169,14 @@ def _is_about_tls(error: Exception) -> bool:
 
 
 async def _is_true(connection: asyncpg.Connection, question: str) -> bool:
-    """Whether a statement returns rows. It goes by the simple protocol, which no pooler can tear apart."""
+    """Whether a statement returns rows. It uses the simple protocol, which no pooler can split."""
     status: str = await connection.execute(question)
     return not status.endswith(" 0")
 
 
 @contextmanager
 def _terminating(connection: asyncpg.Connection) -> Iterator[None]:
-    """Close at once what cannot be used because of an exception."""
+    """Close the connection at once when an exception makes it unusable."""
     try:
         yield
     except BaseException:

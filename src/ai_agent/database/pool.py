@@ -1,4 +1,4 @@
-"""The pool of connections, and how it ends."""
+"""The pool of connections, and how it is closed."""
 
 import asyncio
 from contextlib import suppress
@@ -13,7 +13,7 @@ from ai_agent.config import Settings
 from ai_agent.database.hosts import Connector
 from ai_agent.database.target import read_target
 
-# Seconds that a server has to say goodbye.
+# Seconds that a server has for closing a connection in order.
 _CLOSE_TIMEOUT = 0.4
 
 
@@ -29,20 +29,20 @@ class Pool(AsyncAdaptedQueuePool):
 
 
 class _Connection(asyncpg.Connection):
-    """Waits for nobody for long: neither a request nor the end of the process has time for a silent server."""
+    """Closes quickly, because neither a request nor a stopping process has time for a silent server."""
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncpg's name.
-        if timeout is not None:  # SQLAlchemy terminates a connection, and would wait for a goodbye first.
+        if timeout is not None:  # SQLAlchemy terminates a connection, but would first wait for an orderly close.
             self.terminate()
-        with suppress(TimeoutError):  # The connection is dropped then.
+        with suppress(TimeoutError):  # asyncpg drops the connection then.
             await super().close(timeout=_CLOSE_TIMEOUT)
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
-    """The engine with its pool, which keeps the connections of a burst until the server finds them idle.
+    """The engine, whose pool keeps the connections of a burst until the server closes them as idle.
 
-    SQLAlchemy would close those beyond the pool's size each time they come back, and open others for the next request.
-    Last in, first out, so that those which are not needed stay idle.
+    Beyond the pool's size, SQLAlchemy would close a connection each time it comes back, and open another for the next
+    request. The pool is last in, first out, so that the connections that are not needed stay idle.
     """
     target = read_target(settings.database_url.get_secret_value())
     connector = Connector(target, settings.database_timeout, connection_class=_Connection)
@@ -61,7 +61,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
 
 
 async def close_engine(engine: AsyncEngine) -> None:
-    """Say goodbye on the connections of the pool, for as long as the server listens."""
+    """Close the pool's connections in order while there is time, and drop the others."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _CLOSE_TIMEOUT
 

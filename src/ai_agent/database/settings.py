@@ -6,12 +6,12 @@ from typing import NamedTuple
 # Columns without a time zone hold UTC, and JSON made by the server prints UTC. Nearly all poolers pass this on.
 _ALWAYS = {"timezone": "UTC"}
 
-# What a role or a database may have set otherwise.
+# Settings whose defaults a role or a database may have changed.
 _DIRECT = {
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
-    "row_security": "off",  # A query that a policy would shorten fails then, rather than show less.
-    # An idle connection says something before firewalls and address translators forget it.
+    "row_security": "off",  # A query fails when a policy would hide some of its rows.
+    # Keepalives come before firewalls and address translators forget an idle connection.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
@@ -19,14 +19,14 @@ _DIRECT = {
 
 _IDLE_TIMEOUT = "300000"  # Milliseconds: the connections of a burst stay for the next one, and no longer.
 
-# A server knows this one from the first message of this very connection, so a pooler that takes settings and forgets
-# them is found out by it.
+# The server learns this setting from the connection's first message. Where it is missing, a pooler has accepted the
+# settings and forgotten them.
 MARKER = "ai_agent.connection"
 
 # This must be one statement in the simple protocol, because a pooler may run the next one on another server. It returns
-# rows only if the server knows the marker. It sets what older servers refuse at the start because they do not know it,
-# and what depends on the server: a commit waits for the disk at least, unless the server itself rather than a role or a
-# database says otherwise.
+# rows only if the server knows the marker. It sets what older servers would refuse as unknown at the start, and what
+# depends on the server: a commit waits at least for the disk, unless the server's own configuration, not a role's or a
+# database's, says otherwise.
 _SETTLE = """\
 SELECT set_config(name, value, false)
 FROM (VALUES
@@ -42,16 +42,16 @@ FROM (VALUES
 WHERE current_setting('ai_agent.connection', true) = '{{marker}}' AND current_setting(name, true) IS NOT NULL
 """
 
-# Where a pooler refuses a setting, the role's own may do.
+# Where a pooler refuses a setting, the role's own value may be right.
 _UTC_HOLDS = "current_setting('TimeZone') IN ('UTC', 'Etc/UTC')"
 _PATH_HOLDS = "{path} IN (current_setting('search_path'), current_schema(), '\"' || current_schema() || '\"')"
 
 
 class Level(NamedTuple):
-    """Settings that go together, from the most to the fewest that a server or a pooler may take."""
+    """Settings that go together; the levels go from the most to the fewest that a server or a pooler accepts."""
 
     direct: bool
-    """Whether they are for a server itself, which keeps them and the names of statements."""
+    """Whether they need the server itself, which keeps settings and the names of statements."""
     startup: Mapping[str, str]
     """What the connection begins with."""
     question: str
@@ -59,13 +59,13 @@ class Level(NamedTuple):
 
 
 def make_levels(asked: dict[str, str], seconds: float) -> list[Level]:
-    """The levels for the settings that DATABASE_URL asks for. A statement ends a second after its request's time."""
+    """The levels for the settings of DATABASE_URL. The server ends a statement a second after its request gave up."""
     given_up = str(round((seconds + 1) * 1000))
     time_outs = {"statement_timeout": given_up, "idle_in_transaction_session_timeout": given_up}
     later = {"lock_timeout": "0", "idle_session_timeout": _IDLE_TIMEOUT, "transaction_timeout": "0"}
     settle = _SETTLE.format(**{name: _literal(asked.get(name, value)) for name, value in later.items()})
     first = {name: value for name, value in asked.items() if name not in later}
-    # Without these the connection would be nobody's, or, with Neon's `options`, to another server.
+    # Without these the connection would have no name or, at Neon, reach another server.
     kept = {name: value for name, value in asked.items() if name in ("application_name", "options")}
     path = [_PATH_HOLDS.format(path=_literal(asked["search_path"]))] if "search_path" in asked else []
     options = {name: value for name, value in kept.items() if name == "options"}

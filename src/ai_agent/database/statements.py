@@ -11,7 +11,7 @@ _DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
 
 
 class Statement[Row]:
-    """SQL with numbered parameters, their names in that order, and what a row of the result is made into."""
+    """SQL with numbered parameters, their names in that order, and the type that a row becomes."""
 
     def __init__(self, clause: ClauseElement, row: Callable[..., Row]) -> None:
         compiled = clause.compile(dialect=_DIALECT)
@@ -22,5 +22,5 @@ class Statement[Row]:
 
 
 def load[Row](file: Path, row: Callable[..., Row]) -> Statement[Row]:
-    """The statement in a file, whose parameters are written as psql's variables are: `:user_id`."""
+    """The statement in a file, with parameters written like psql's variables: `:user_id`."""
     return Statement(text(file.read_text()), row)

@@ -1,4 +1,4 @@
-"""Who is calling: what the headers claim, and the user whom the database knows by it.
+"""Who is calling: what the headers claim, and which user the database finds for it.
 
 better-auth signs a token for its cookie as `<token>.<signature>`, the signature being the base64 of
 HMAC-SHA256(secret, token), and percent-encodes the whole; the bearer plugin accepts and hands out each form.
@@ -53,9 +53,9 @@ type Credentials = UserToken | ServedUser
 def read_credentials(
     headers: Mapping[str, str], secret: SecretStr | None, service_token: SecretStr | None
 ) -> Credentials:
-    """What the headers claim; raises NotAuthenticated or TrustedServiceRequired for what is wrong with them alone.
+    """What the headers claim; raises NotAuthenticated or TrustedServiceRequired when they are wrong by themselves.
 
-    A trusted service names itself in headers of its own, which count before a user's token.
+    A trusted service identifies itself in headers of its own, which take precedence over a user's token.
     """
     if service_token is not None and ("x-service-auth" in headers or "x-user-id" in headers):
         return read_served_user(headers, service_token)
@@ -77,7 +77,7 @@ def read_served_user(headers: Mapping[str, str], service_token: SecretStr | None
 def read_token(authorization: str | None, secret: SecretStr | None) -> str:
     """The raw session token in an `Authorization` header; raises NotAuthenticated if it holds none.
 
-    With `secret`, a signature must be right; without, it is dropped, as the raw token alone is what grants access.
+    With `secret`, a signature must be right; without it, any is dropped, because the raw token alone grants access.
     """
     scheme, _, credentials = (authorization or "").partition(" ")
     credentials = credentials.strip(" ")
@@ -109,9 +109,9 @@ def _sign(token: str, secret: str) -> str:
 
 
 async def identify(connection: Connection, credentials: Credentials) -> str:
-    """The id of the user; raises NotAuthenticated when the token is of no current user session.
+    """The id of the user; raises NotAuthenticated when the token belongs to no current user session.
 
-    It is the read that begins a request, so it also shows whether the connection is alive, for a trusted service too.
+    This is a request's first read. It also shows whether the connection is alive, so a trusted service has one too.
     """
     match credentials:
         case ServedUser(user_id):

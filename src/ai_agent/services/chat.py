@@ -29,7 +29,7 @@ class Reply(NamedTuple):
 
 
 async def send(connection: Connection, question: Question) -> Reply:
-    """Reply to the message and store both as one turn; raises as `turns.store` does."""
+    """Reply to the message and store both as one turn; raises the same errors as `turns.store`."""
     text = f"Echo: {question.message}"
     turn = await turns.store(
         connection,

@@ -1,7 +1,7 @@
 """Reading, renaming and deleting a user's conversations; every statement names the user.
 
 The reads return JSON that PostgreSQL has made: building the same text from rows in Python costs several times
-the rest of the request. `api.schemas` declares the models that it must match, and the tests hold it to them.
+the rest of the request. It must match the models in `api.schemas`, and the tests compare the two.
 """
 
 from datetime import datetime
@@ -20,7 +20,7 @@ from ai_agent.services.cursors import Position
 MAX_PAGE_BYTES = 1024 * 1024
 """Of JSON, for the messages of a page; a page has at least one message, whatever its size.
 
-It bounds what a client that reads slowly makes the service keep, and how long a burst of such reads holds up others.
+It bounds the memory that a slow reader costs, and the time for which a burst of large pages holds up others.
 """
 
 
@@ -57,7 +57,7 @@ _renamed = (
     )
     .cte("renamed")
 )
-# The JSON is made outside of the UPDATE, whose RETURNING a distributed PostgreSQL wants free of such functions.
+# The JSON is made outside of the UPDATE, because a distributed PostgreSQL refuses such functions in its RETURNING.
 _RENAME = Statement(
     select(func.convert_to(cast(func.row_to_json(_renamed.table_valued()), Text), literal_column("'UTF8'"))), bytes
 )
@@ -68,7 +68,7 @@ _DELETE = Statement(delete(Conversation).where(*_OWNED).returning(col(Conversati
 async def read_list(connection: Connection, user_id: str, limit: int, after: Position) -> Page:
     """A page of the user's conversations, the most recently used first."""
     page = await connection.fetch(LIST, user_id=user_id, limit=limit, at=after.at, id=after.id)
-    assert page is not None  # It is an aggregate.
+    assert page is not None  # An aggregate always has a row.
     return page
 
 

@@ -1,7 +1,7 @@
 """Keyset cursors: where a page ended, as an opaque string that fits one list only.
 
 A cursor holds the time and the id of the last row returned, so the row itself may be deleted meanwhile. The digest
-binds it to its list and owner and finds a damaged one; it is no secret, because the queries check the owner anyway.
+binds it to its list and owner and exposes a damaged one. It needs no secret, because the queries check the owner.
 """
 
 import base64

@@ -1,7 +1,7 @@
--- What the database lacks that the service needs, the most important first; no row when it has everything.
+-- The most important thing that the service needs and the database lacks; no row when nothing is missing.
 --
 -- :needed, JSON: [{"name": table, "ours": boolean, "columns": [...], "privileges": [...]}, ...]; :function, the
--- signature of the function that stores turns. Names are looked up on the search path, as those in statements are.
+-- signature of the function that stores turns. Names are looked up on the search path, like those in statements.
 WITH needed AS (
     SELECT name, ours, columns, privileges, to_regclass(quote_ident(name)) AS oid, ordinality AS place
     FROM ROWS FROM (

@@ -1,8 +1,8 @@
--- The turn that a key has stored in the last 24 hours; there is no row where it has stored none.
+-- The turn that was stored under a key in the last 24 hours; no row when there is none.
 --
--- :user_id, the owner; :key; :fingerprint, what tells one request with the key from another. `shown` is the turn's
--- messages as the API shows them, NULL where they were deleted. As in store_turn_1, their time is the key's, and their
--- ids find them, more slowly, where somebody has changed either time.
+-- :user_id, the owner; :key; :fingerprint, a digest that distinguishes requests with the key. `shown` is the turn's
+-- messages as the API shows them, NULL when they were deleted. As in store_turn_1, the key's time finds them; where
+-- somebody has changed either time, their ids do, more slowly.
 SELECT
     fingerprint = :fingerprint AS is_same,
     conversation_id,

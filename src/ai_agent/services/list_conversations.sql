@@ -2,8 +2,9 @@
 --
 -- :user_id, the owner; :limit, the most rows; :at and :id, the position that the page follows.
 --
--- One more row than the page shows tells whether more follow. Its LIMIT is in a subselect, where the planner cannot see
--- the number, and so reads the index in order; for a page that is hardly shorter than the list it would sort the list.
+-- The query reads one row more than the page shows, to learn whether more follow. Its LIMIT is in a subselect, which
+-- hides the number from the planner, so that it reads the index in order. If it knew the number, it would sort the
+-- whole list for a page that is nearly as long.
 WITH page AS (
     SELECT *, row_number() OVER (ORDER BY updated_at DESC, id DESC) AS position
     FROM conversations

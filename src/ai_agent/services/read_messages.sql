@@ -1,11 +1,11 @@
 -- A conversation with its newest messages before a position, oldest first, as the JSON that the API sends.
 --
 -- :user_id, the owner; :conversation_id; :limit, the most messages; :max_bytes, the most JSON of more than one message;
--- :at and :id, the position before which the messages stand. There is no row where the conversation is not the user's.
+-- :at and :id, the position before which the messages stand. There is no row when the conversation is not the user's.
 --
--- Only JSON shows how long JSON is: a control character takes six bytes in it, and the number 1e300 takes 301. So that
--- none is made for messages far beyond the page, they are read twenty at a time until the page is full. One more than
--- the page shows tells whether more follow.
+-- The length of JSON is known only once it is made: a control character takes six bytes in it, and the number 1e300
+-- takes 301. Messages are read twenty at a time until the page is full, so that little JSON is made in vain. The query
+-- reads one message more than the page shows, to learn whether more follow.
 WITH RECURSIVE batch AS (
     SELECT
         CAST(:at AS timestamptz) AS last_at,

@@ -1,4 +1,4 @@
-"""Whether the database has all that the routes need: tables and columns, the function, privileges and the encoding."""
+"""Whether the database has everything that the routes need: tables, columns, the function, privileges, the encoding."""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,7 @@ from ai_agent.database.statements import load
 from ai_agent.errors import DatabaseNotReady
 from ai_agent.services.turns import FUNCTION
 
-# What the statements do with each table; those that a foreign key causes are the owner's own.
+# The privileges that the statements need on each table. What a foreign key causes runs as the table's owner.
 PRIVILEGES = {
     "conversations": ["SELECT", "INSERT", "UPDATE", "DELETE"],
     "messages": ["SELECT", "INSERT"],
@@ -65,7 +65,7 @@ _FIND_LACKS = load(Path(__file__).with_name("find_lacks.sql"), Lack)
 
 
 def _needed() -> list[dict[str, Any]]:
-    """The tables of the models, in the order in which a new database lacks them."""
+    """The tables of the models, in the order in which they are checked."""
     return [
         {
             "name": table.name,
@@ -81,8 +81,7 @@ def _needed() -> list[dict[str, Any]]:
 async def check(connection: Connection) -> None:
     """Raise DatabaseNotReady, which names the first thing that is missing.
 
-    What the database has beyond that does no harm: between the migrations of the next release and its start, this one
-    is still needed.
+    More than that does no harm: between the next release's migrations and its start, this release still serves.
     """
     needed = to_json(_needed()).decode()
     lack = await connection.fetch_first(_FIND_LACKS, needed=needed, function=FUNCTION)

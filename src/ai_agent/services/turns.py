@@ -26,7 +26,7 @@ class Message(NamedTuple):
 
 
 class Key(NamedTuple):
-    """An idempotency key, and a digest of what was asked, which tells one request with the key from another."""
+    """An idempotency key, and a digest of what was asked, which distinguishes requests with the key."""
 
     value: str
     fingerprint: bytes
@@ -51,7 +51,7 @@ class _Outcome(NamedTuple):
 
 FUNCTION = "store_turn_1(text, bigint, text, json, text, bytea)"
 
-# The arguments are bare parameters, because a distributed PostgreSQL sends only a call of that kind to its shard.
+# The arguments are bare parameters, because a distributed PostgreSQL routes only calls of that kind to a shard.
 STORE_TURN = Statement(
     text("""
         SELECT outcome, stored_in, opened, stored
@@ -93,7 +93,7 @@ async def store(
         key=key and key.value,
         fingerprint=key and key.fingerprint,
     )
-    assert row is not None  # The function has one row.
+    assert row is not None  # The function returns exactly one row.
     if row.outcome == "key_reused":
         raise IdempotencyKeyReused
     shown = row.stored if messages else row.opened
@@ -103,7 +103,7 @@ async def store(
 
 
 async def find(connection: Connection, user_id: str, key: Key) -> Turn | None:
-    """The turn that the key has stored, if it has; raises as `store` does."""
+    """The turn that was stored under the key, if any; raises the same errors as `store`."""
     known = await connection.fetch_first(FIND_TURN, user_id=user_id, key=key.value, fingerprint=key.fingerprint)
     if known is None:
         return None
