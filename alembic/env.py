@@ -2,8 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from alembic import context
+from alembic.command import revision
+from alembic.migration import MigrationContext
+from alembic.operations import MigrationScript
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -52,9 +57,21 @@ def ours(name: str | None, kind: str, parents: object) -> bool:
     return kind != "table" or name in SQLModel.metadata.tables
 
 
+def number(_: MigrationContext, __: str | Iterable[str | None] | Iterable[str], scripts: list[MigrationScript]) -> None:
+    """Give a new migration the number after the newest one, unless `--rev-id` gives it another."""
+    asked = getattr(context.config.cmd_opts, "rev_id", None)  # `alembic check` has no such option.
+    head = ScriptDirectory.from_config(context.config).get_current_head() or "0"
+    for script in scripts:
+        script.rev_id = asked or f"{int(head) + 1:04}"
+
+
 def migrate(connection: Connection) -> None:
     context.configure(
-        connection=connection, target_metadata=SQLModel.metadata, include_name=ours, version_table=VERSION_TABLE
+        connection=connection,
+        target_metadata=SQLModel.metadata,
+        include_name=ours,
+        version_table=VERSION_TABLE,
+        process_revision_directives=number,
     )
     with context.begin_transaction():
         # The lock is the transaction's, because poolers in transaction mode grant a session's lock to two at once.
@@ -95,7 +112,17 @@ def say_what_is_run() -> None:
 if context.config.cmd_opts is not None:  # Only when called from the command line.
     say_what_is_run()
 
-if context.is_offline_mode():
+
+def writes_an_empty_file() -> bool:
+    """Whether the command is `alembic revision` without `--autogenerate`, which needs no database."""
+    options = context.config.cmd_opts
+    return options is not None and options.cmd[0] is revision and not options.autogenerate
+
+
+if writes_an_empty_file():
+    context.configure(dialect_name="postgresql", process_revision_directives=number, as_sql=True)
+    context.run_migrations()
+elif context.is_offline_mode():
     context.configure(
         dialect_name="postgresql",
         target_metadata=SQLModel.metadata,

@@ -1,4 +1,8 @@
-"""${message}."""
+<%!
+def without_notes(code):
+    """What Alembic wrote, without the comments before and after it."""
+    return "\n".join(line for line in (code or "").splitlines() if "# ###" not in line).strip() or "pass"
+%>"""${message}."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,8 +14,8 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "pass"}
+    ${without_notes(upgrades)}
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}
+    ${without_notes(downgrades)}
