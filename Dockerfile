@@ -12,6 +12,9 @@ COPY alembic alembic
 RUN uv sync --frozen --no-dev --no-editable
 
 FROM python:3.13-slim
+LABEL org.opencontainers.image.title="ai-agent" \
+    org.opencontainers.image.version="0.2.0" \
+    org.opencontainers.image.description="Keeps people's conversations in PostgreSQL."
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin service
 WORKDIR /app
 COPY --from=build /app/.venv .venv
