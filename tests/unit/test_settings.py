@@ -56,6 +56,23 @@ def test_the_example_file_shows_every_setting_and_no_other() -> None:
     assert sorted(shown) == sorted(name.upper() for name in Settings.model_fields)
 
 
+def test_the_readme_has_every_setting_with_its_default() -> None:
+    table = (PROJECT / "README.md").read_text().partition("## Configuration")[2].partition("\n## ")[0]
+    shown: dict[str, str] = {}
+    for names, defaults in re.findall(r"^\| (`[A-Z_`, ]+) \| (.*?) \|", table, re.MULTILINE):
+        shown |= dict(zip(names.split(", "), defaults.split(", "), strict=True))
+
+    assert {name.strip("`"): default.strip("`") for name, default in shown.items()} == {
+        name.upper(): DEFAULTS.get(name, str(field.default).removesuffix(".0"))
+        for name, field in Settings.model_fields.items()
+    }
+
+
+DEFAULTS = {"database_url": "required"} | dict.fromkeys(
+    ("better_auth_secret", "service_auth_token", "cors_origins", "assistant"), "none"
+)
+
+
 def test_the_example_file_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", URL)
     example = Settings(_env_file=PROJECT / ".env.example")  # type: ignore[call-arg]
