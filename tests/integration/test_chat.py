@@ -5,6 +5,7 @@ import asyncpg
 import httpx
 import pytest
 
+from tests.support.shapes import a_conversation
 from tests.support.types import Chat, SignIn
 
 STORABLE = {
@@ -47,13 +48,11 @@ async def test_a_first_message_opens_a_conversation_titled_with_the_time(
         "user_message": "Good morning!",
         "assistant_message": "Echo: Good morning!",
     }
-    assert dict(conversation) == {
-        "id": conversation["id"],
-        "user_id": "ada",
-        "title": f"Chat - {conversation['created_at']:%Y-%m-%d %H:%M}",
-        "created_at": conversation["created_at"],
-        "updated_at": conversation["created_at"],
-    }
+    assert dict(conversation) == a_conversation(
+        user_id="ada",
+        title=f"Chat - {conversation['created_at']:%Y-%m-%d %H:%M}",
+        updated_at=conversation["created_at"],
+    )
     assert before <= conversation["created_at"] <= datetime.now(UTC)
 
 

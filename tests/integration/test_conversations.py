@@ -4,6 +4,7 @@ import asyncpg
 import httpx
 import pytest
 
+from tests.support.shapes import a_conversation
 from tests.support.types import Chat, SignIn
 
 NOT_FOUND = {"detail": "Conversation not found."}
@@ -36,9 +37,8 @@ async def test_the_list_shows_the_callers_conversations_latest_first(
 
     response = await client.get("/api/conversations", headers=ada)
 
-    shape = {"title": ANY, "created_at": ANY, "updated_at": ANY}
     assert response.status_code == 200
-    assert response.json() == [{"id": first, **shape}, {"id": second, **shape}]
+    assert response.json() == [a_conversation(id=first), a_conversation(id=second)]
 
 
 async def test_conversations_of_the_same_time_are_listed_by_descending_id(
@@ -52,7 +52,7 @@ async def test_conversations_of_the_same_time_are_listed_by_descending_id(
     response = await client.get("/api/conversations", headers=await sign_in("ada"))
 
     at = "2026-11-22T04:30:12.5+00:00"
-    assert response.json() == [{"id": n, "title": None, "created_at": at, "updated_at": at} for n in (9, 7, 5)]
+    assert response.json() == [a_conversation(id=n, title=None, created_at=at, updated_at=at) for n in (9, 7, 5)]
 
 
 async def test_a_conversation_is_read_back_whole_and_in_order(
@@ -67,16 +67,11 @@ async def test_a_conversation_is_read_back_whole_and_in_order(
 
     said = [("user", "one"), ("assistant", "Echo: one"), ("user", "two"), ("assistant", "Echo: two")]
     assert response.status_code == 200
-    assert response.json() == {
-        "id": conversation_id,
-        "title": ANY,
-        "created_at": ANY,
-        "updated_at": ANY,
-        "messages": [
-            {"id": id_, "role": role, "content": content, "metadata": None, "created_at": ANY}
-            for id_, (role, content) in zip(ids, said, strict=True)
-        ],
-    }
+    messages = [
+        {"id": id_, "role": role, "content": content, "metadata": None, "created_at": ANY}
+        for id_, (role, content) in zip(ids, said, strict=True)
+    ]
+    assert response.json() == a_conversation(id=conversation_id, messages=messages)
 
 
 async def test_stored_metadata_and_an_empty_content_are_shown_as_they_are(
@@ -103,13 +98,7 @@ async def test_a_conversation_without_messages_is_readable(
 
     response = await client.get(f"/api/conversations/{conversation_id}", headers=await sign_in("ada"))
 
-    assert response.json() == {
-        "id": conversation_id,
-        "title": None,
-        "created_at": ANY,
-        "updated_at": ANY,
-        "messages": [],
-    }
+    assert response.json() == a_conversation(id=conversation_id, title=None, messages=[])
 
 
 async def test_a_rename_changes_the_title_and_nothing_else(

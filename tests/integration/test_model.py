@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.support.shapes import a_conversation
 from tests.support.types import SignIn
 
 type JSON = dict[str, Any]
@@ -97,7 +98,8 @@ class Model(RuleBasedStateMachine):
         assert all(id_ > known for conversations in self.conversations.values() for known in conversations)
         shown = self.clients[user].get(f"/api/conversations/{id_}").json()
         title = f"Chat - {moment(shown['created_at']):%Y-%m-%d %H:%M}"
-        expected = {"id": id_, "title": title, "created_at": shown["created_at"], "updated_at": shown["created_at"]}
+        at = shown["created_at"]
+        expected = a_conversation(id=id_, title=title, created_at=at, updated_at=at)
         self.conversations[user][id_] = Conversation(expected, [])
 
     def _note_turn(self, user: str, id_: int, message: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.app import client_of, make_settings, running
 from tests.support.service import SERVICE_TOKEN
+from tests.support.shapes import a_conversation
 from tests.support.types import Headers, SignIn
 
 FOR_ADA = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": "ada"}
@@ -95,7 +96,7 @@ async def test_a_service_opens_a_titled_conversation_for_a_user(client: httpx.As
 
     created = response.json()
     assert response.status_code == 201
-    assert created == {"id": ANY, "title": "Holiday plans", "created_at": ANY, "updated_at": created["created_at"]}
+    assert created == a_conversation(title="Holiday plans", updated_at=created["created_at"])
     assert (await client.get("/api/conversations", headers=await sign_in("ada"))).json() == [created]
     assert (await client.get("/api/conversations", headers=await sign_in("bob"))).json() == []
 

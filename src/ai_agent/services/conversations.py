@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import Text, bindparam, cast, delete, func, literal_column, select, update
+from sqlalchemy import Text, bindparam, cast, delete, func, inspect, literal_column, select, update
 from sqlmodel import col
 
 from ai_agent.database.connection import Connection
@@ -48,13 +48,12 @@ _OWNED = (
     col(Conversation.user_id) == bindparam("owner"),
 )
 
+# Users see the whole row but for its owner, whom they know.
 _renamed = (
     update(Conversation)
     .where(*_OWNED)
     .values(title=bindparam("new_title"))
-    .returning(
-        col(Conversation.id), col(Conversation.title), col(Conversation.created_at), col(Conversation.updated_at)
-    )
+    .returning(*(column for column in inspect(Conversation).columns if column.name != "user_id"))
     .cte("renamed")
 )
 # The JSON is made outside of the UPDATE, because a distributed PostgreSQL refuses such functions in its RETURNING.
