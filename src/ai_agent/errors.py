@@ -1,7 +1,10 @@
 """What can go wrong, each with the HTTP response it becomes; `api.errors` turns them into responses."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Cause = Literal["pool_exhausted", "too_slow", "unreachable", "connection_lost", "refused", "not_ready"]
+"""What a 503 of the database is counted under."""
 
 
 class ConfigurationError(ValueError):
@@ -14,7 +17,7 @@ class ApiError(Exception):
     status_code: ClassVar[int]
     detail: str
     headers: ClassVar[Mapping[str, str]] = {}
-    cause: str = ""
+    cause: Cause | None = None
     """For a 503 of the database, what the metrics count it under."""
 
 
@@ -81,7 +84,7 @@ class DatabaseUnavailable(ApiError):
     detail = "The database is not available at the moment; try again shortly."
     headers = {"Retry-After": "2"}
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: Cause) -> None:
         self.cause = cause
 
 
@@ -90,7 +93,7 @@ class DatabaseNotReady(ApiError):
 
     status_code = 503
     headers = {"Retry-After": "2"}
-    cause = "not_ready"
+    cause: Cause | None = "not_ready"
 
     def __init__(self, detail: str) -> None:
         self.detail = detail

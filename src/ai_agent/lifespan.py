@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from ai_agent import logs, open_files
+from ai_agent import logs, metrics, open_files
 from ai_agent.config import Settings, find_mistyped
 from ai_agent.database.connection import Connection
 from ai_agent.database.pool import close_engine
@@ -23,6 +23,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     for sentence in find_mistyped():
         logger.warning(sentence)
     open_files.warn_of_few()
+    if settings.metrics_path != "off" and metrics.is_one_of_several():
+        logger.warning(metrics.SEVERAL_WORKERS)
     await _log_what_is_missing(app)
     yield
     if app.state.runs is not None:

@@ -1,10 +1,24 @@
 """What an operator measures: requests, the pool, and what goes wrong with the database. Nothing names a user."""
 
+import multiprocessing
+import os
+import sys
 from functools import cache
+from importlib.metadata import version
+from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, Info, ProcessCollector
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
+
+from ai_agent.errors import Cause
+
+# prometheus_client's mode for several processes has no gauges that are read when they are asked for, and forgets which
+# process has which connections.
+SEVERAL_WORKERS = (
+    "There are several workers, and the metrics are only those of the worker that Prometheus happens to reach: run one"
+    " process in each container or unit, without --workers and WEB_CONCURRENCY, and let Prometheus scrape each of them."
+)
 
 
 class Metrics:
@@ -12,6 +26,9 @@ class Metrics:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        Info("ai_agent", "The release that runs.", registry=self.registry).info({"version": version("ai-agent")})
         requests = Histogram(
             "http_request_duration_seconds",
             "Time from the head of a request to the end of its response.",
@@ -26,6 +43,8 @@ class Metrics:
         self.unavailable = Counter(
             "database_unavailable", "Responses with status 503, by cause.", ["cause"], registry=self.registry
         )
+        for cause in get_args(Cause):  # A rate is only seen from the second value on, so the first one is 0.
+            self.unavailable.labels(cause)
         self.assistant_turns = Counter(
             "assistant_turns",
             "Turns that the assistant was asked for, by outcome.",
@@ -46,3 +65,9 @@ class Metrics:
         connections = Gauge("database_connections", "Connections of the pool.", ["state"], registry=self.registry)
         connections.labels("in_use").set_function(pool.checkedout)
         connections.labels("idle").set_function(pool.checkedin)
+
+
+def is_one_of_several() -> bool:
+    """Whether this process is a worker among others: uvicorn starts those, but not a single one, as its children."""
+    reloads = "--reload" in sys.argv or "UVICORN_RELOAD" in os.environ
+    return multiprocessing.parent_process() is not None and not reloads

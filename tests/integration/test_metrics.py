@@ -1,5 +1,8 @@
+from importlib.metadata import version
+
 import asyncpg
 import httpx
+import psutil
 import pytest
 
 from tests.support.app import client_of, make_settings, running
@@ -43,6 +46,30 @@ async def test_the_pools_connections_are_counted(chat: Chat, client: httpx.Async
 
     assert metrics["database_connections", ("in_use",)] == 0
     assert metrics["database_connections", ("idle",)] == 1
+
+
+async def test_each_cause_of_a_503_is_there_before_it_happens(client: httpx.AsyncClient) -> None:
+    metrics = await scrape(client)
+
+    causes = {labels: value for (name, labels), value in metrics.items() if name == "database_unavailable_total"}
+    assert causes == {
+        ("pool_exhausted",): 0,
+        ("too_slow",): 0,
+        ("unreachable",): 0,
+        ("connection_lost",): 0,
+        ("refused",): 0,
+        ("not_ready",): 0,
+    }
+
+
+async def test_the_release_and_the_process_are_measured(client: httpx.AsyncClient) -> None:
+    metrics = await scrape(client)
+
+    assert metrics["ai_agent_info", (version("ai-agent"),)] == 1
+    assert metrics["process_start_time_seconds", ()] == pytest.approx(psutil.Process().create_time(), abs=2)
+    assert metrics["process_resident_memory_bytes", ()] > 0
+    assert metrics["process_open_fds", ()] > 0
+    assert ("python_gc_collections_total", ("2",)) in metrics
 
 
 async def test_each_503_is_counted_under_its_cause(database: asyncpg.Connection, database_url: str) -> None:

@@ -58,6 +58,27 @@ def test_several_workers_that_cannot_start_are_not_started_again_and_again(tmp_p
     assert "Traceback" not in ended.stderr
 
 
+WORKERS = {
+    "--workers": (["--workers=2"], {}, True),
+    "WEB_CONCURRENCY": ([], {"WEB_CONCURRENCY": "2"}, True),
+    "no metrics": (["--workers=2"], {"METRICS_PATH": "off"}, False),
+    "one worker": (["--workers=1"], {}, False),
+    "one that starts again when a file changes": (["--reload"], {}, False),
+}
+
+
+@pytest.mark.parametrize(("arguments", "environment", "is_said"), WORKERS.values(), ids=WORKERS.keys())
+def test_several_workers_say_that_their_metrics_are_not_one_truth(
+    arguments: list[str], environment: dict[str, str], is_said: bool, start_service: StartService
+) -> None:
+    service = start_service(*arguments, **environment)
+
+    service.process.terminate()
+    service.process.wait(timeout=30)
+
+    assert ("let Prometheus scrape each of them" in service.log.read_text()) == is_said
+
+
 def test_settings_are_read_from_a_file_too(database_url: str, tmp_path: Path, start_service: StartService) -> None:
     (tmp_path / ".env").write_text(f"DATABASE_URL={database_url}\n")
 

@@ -17,7 +17,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from ai_agent.database.pool import Pool
 from ai_agent.database.statements import Statement
-from ai_agent.errors import DatabaseUnavailable
+from ai_agent.errors import Cause, DatabaseUnavailable
 
 # The share of the time after which a statement is given up. asyncpg then cancels it in the server, which would go on
 # with it otherwise, or go on waiting; the rest of the time is for the server to confirm the cancellation.
@@ -106,7 +106,7 @@ class Connection:
             case _:  # A canceled task, for example, may have been in the middle of a statement.
                 pooled.invalidate(error)
 
-    def _find_cause(self, error: BaseException | None) -> str | None:
+    def _find_cause(self, error: BaseException | None) -> Cause | None:
         """The metrics' label for the database's failure; None for any other error."""
         connecting = self._pooled is None
         match error:
