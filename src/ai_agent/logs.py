@@ -1,6 +1,7 @@
-"""Logging: where lines go and what they look like. Each carries the id of the request it belongs to."""
+"""Logging: where lines go and what they look like. Each names the request and the conversation it is about."""
 
 import logging
+import time
 import traceback
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,17 +19,28 @@ class RequestContext:
 
     id: str
     actor: Literal["user", "service"] = "user"
+    conversation_id: int | None = None
 
 
 current: ContextVar[RequestContext] = ContextVar("current")
 
+
+class _TextFormatter(logging.Formatter):
+    """Times are ISO 8601 in UTC, as in JSON, whatever the zone of the machine."""
+
+    converter = time.gmtime
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+
 FORMATS: dict[str, logging.Formatter] = {
-    "text": logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"),
+    "text": _TextFormatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s%(conversation)s] %(message)s"),
     "json": JsonFormatter(
         ["levelname", "name", "request_id", "message"],
         rename_fields={"levelname": "level", "name": "logger"},
         timestamp="time",
-        reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals.
+        # The former is uvicorn's, for terminals; the latter is for text, while JSON has `conversation_id` as a number.
+        reserved_attrs=[*RESERVED_ATTRS, "color_message", "conversation"],
     ),
 }
 
@@ -38,7 +50,7 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     embedded = logging.getLogger().hasHandlers()
     console = logging.StreamHandler()
     console.setFormatter(FORMATS[form])
-    console.addFilter(add_request_id)
+    console.addFilter(add_context)
     logging.basicConfig(level=level, handlers=[console])
     logging.getLogger("ai_agent").setLevel(level)
     server, access = logging.getLogger("uvicorn"), logging.getLogger("uvicorn.access")
@@ -59,10 +71,21 @@ def _skip_what_no_format_shows() -> None:
         setattr(logging, name, False)
 
 
-def add_request_id(record: logging.LogRecord) -> bool:
+def add_context(record: logging.LogRecord) -> bool:
     request = current.get(None)
     record.request_id = "-" if request is None else request.id
+    record.conversation = ""
+    if request is not None and request.conversation_id is not None:
+        record.conversation_id = request.conversation_id
+        record.conversation = f" conversation {request.conversation_id}"
     return True
+
+
+def note_conversation(id_: int) -> None:
+    """Let the lines that follow carry the id of the conversation that the current request is about."""
+    request = current.get(None)
+    if request is not None:
+        request.conversation_id = id_
 
 
 def outline(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from tests.support.raw import exchange
-from tests.support.service import Service
+from tests.support.service import SERVICE_TOKEN, Service
 from tests.support.types import Headers, SignIn, StartService
 
 LINE = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?P<level>[A-Z]+) ai_agent\.[a-z.]+ \[(?P<id>.+?)\] (?P<text>.*)"
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (?P<level>[A-Z]+) ai_agent\.[a-z.]+ \[(?P<id>.+?)\] (?P<text>.*)"
 )
 
 
@@ -51,12 +51,13 @@ def test_a_request_is_one_line_with_its_template_and_its_id(start_service: Start
         ]
 
     ids = [answer.headers["X-Request-ID"] for answer in answers]
+    conversation_id = answers[1].json()["conversation_id"]
     log = stop(service)
     assert own_lines(log) == [
         ("INFO", ids[0], "GET /api/conversations 200 ? ms user"),
-        ("INFO", "from-the-front-end:1", "POST /api/chat 200 ? ms user"),
-        ("INFO", ids[2], "GET /api/conversations/{conversation_id} 422 ? ms user"),
-        ("INFO", ids[3], "DELETE /api/conversations/{conversation_id} 401 ? ms user"),
+        ("INFO", f"from-the-front-end:1 conversation {conversation_id}", "POST /api/chat 200 ? ms user"),
+        ("INFO", f"{ids[2]} conversation 12345678", "GET /api/conversations/{conversation_id} 422 ? ms user"),
+        ("INFO", f"{ids[3]} conversation 12345678", "DELETE /api/conversations/{conversation_id} 401 ? ms user"),
         ("INFO", ids[4], "PUT /api/conversations/{conversation_id} 405 ? ms user"),
         ("INFO", ids[5], "GET (no route) 404 ? ms user"),
     ]
@@ -125,6 +126,39 @@ def test_json_lines_hold_the_fields_of_a_request(start_service: StartService, he
         "status": 200,
         "actor": "user",
     }
+
+
+@pytest.mark.parametrize("zone", ["Asia/Karachi", "America/New_York"])
+def test_the_time_of_a_line_is_that_of_the_world(zone: str, start_service: StartService, headers: Headers) -> None:
+    service = start_service(TZ=zone)
+    before = datetime.now(UTC)
+
+    httpx.get(f"{service.url}/api/conversations", headers=headers)
+
+    [time] = re.findall(r"(?m)^(\S+) INFO ai_agent\.api\.middleware ", stop(service))
+    assert before - timedelta(milliseconds=1) <= datetime.fromisoformat(time) <= datetime.now(UTC)
+
+
+def test_json_lines_hold_the_conversation_where_there_is_one(start_service: StartService, headers: Headers) -> None:
+    served = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": "ada"}
+    service = start_service(LOG_FORMAT="json", SERVICE_AUTH_TOKEN=SERVICE_TOKEN)
+
+    with httpx.Client(base_url=service.url) as client:
+        begun = client.post("/api/chat", json={"message": "Hello"}, headers=headers).json()["conversation_id"]
+        opened = client.post("/api/conversations", json={}, headers=served).json()["id"]
+        paths = [f"{begun}", "0", "007", "-7", "9" * 19, "9" * 20, "٣", "a-secret"]
+        for path in paths:
+            client.get(f"/api/conversations/{path}", headers=headers)
+        client.get("/api/conversations", headers=headers)
+
+    lines = [json.loads(line) for line in stop(service).splitlines() if not line.startswith("INFO:  ")]
+    requests = [line for line in lines if line["logger"] == "ai_agent.api.middleware"]
+    assert [line.get("conversation_id") for line in requests] == [
+        *(begun, opened),
+        *(begun, 0, 7, None, int("9" * 19), None, None, None),
+        None,
+    ]
+    assert not any("conversation" in line for line in lines)
 
 
 def test_a_log_config_for_uvicorn_stays_in_force(start_service: StartService, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class CallerRoute(APIRoute):
             request = CallerRequest(starlette_request.scope, starlette_request.receive)
             state = request.app.state
             _refuse_repeated_headers(request)
+            _note_conversation(request)
             credentials = self.read_credentials(request, state.settings)
             if isinstance(credentials, auth.ServedUser):
                 logs.current.get().actor = "service"
@@ -88,6 +89,13 @@ def _refuse_repeated_headers(request: Request) -> None:
             if name in seen:
                 raise _ONCE[name]
             seen.add(name)
+
+
+def _note_conversation(request: Request) -> None:
+    """For the log, the conversation in the path: a plain number that fits 64 bits, as anything else may be a secret."""
+    id_: str = request.scope["path_params"].get("conversation_id", "")
+    if len(id_) <= 19 and id_.isascii() and id_.isdigit():
+        logs.note_conversation(int(id_))
 
 
 async def current_caller(request: CallerRequest) -> Caller:

@@ -6,6 +6,7 @@ from fastapi import Response
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
+from ai_agent import logs
 from ai_agent.api import streams
 from ai_agent.errors import ApiError, OtherReplyStored, ServiceStopping
 from ai_agent.services.assistant.run import Run
@@ -19,6 +20,7 @@ SILENCE_SECONDS = 10.0
 
 def respond(reply: Reply, message: str, *, streamed: bool) -> Response:
     """The response for a stored reply."""
+    logs.note_conversation(reply.conversation_id)
     headers = {"Idempotency-Replayed": "true"} if reply.replayed else {}
     if streamed:
         return Response(streams.encode_whole(reply), headers=streams.HEADERS | headers)
@@ -83,6 +85,7 @@ class RunResponse(Response):
         reply, error = self._run.reply, self._run.error
         if reply is None:
             return streams.fail(error.detail if isinstance(error, ApiError) else "Internal server error.")
+        logs.note_conversation(reply.conversation_id)
         if self._run.is_shown_otherwise:
             return streams.fail(OtherReplyStored.detail)
         return streams.finish(reply)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, Body, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from ai_agent import logs
 from ai_agent.api.caller import CurrentCaller, TrustedServiceRoute
 from ai_agent.api.openapi import BAD_BODY, OWNED, REPLAYED, SERVICE, example_entry, invalid_entry, operation_id
 from ai_agent.api.schemas import (
@@ -171,5 +172,6 @@ async def append_messages(
 
 
 def _created(turn: Turn) -> Response:
+    logs.note_conversation(turn.conversation_id)
     headers = {"Idempotency-Replayed": "true"} if turn.replayed else None
     return Response(turn.shown, status_code=201, media_type="application/json", headers=headers)

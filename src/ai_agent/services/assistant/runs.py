@@ -101,6 +101,8 @@ class Runs:
         outcome = _outcome(run)
         self._metrics.assistant_turns.labels(outcome).inc()
         self._metrics.assistant_seconds.observe(seconds)
+        if run.reply is not None:
+            logs.note_conversation(run.reply.conversation_id)
         is_fault = run.error is not None and (not isinstance(run.error, ApiError) or run.error.status_code >= 500)
         milliseconds, cause = round(seconds * 1000, 1), _cause(run.error)
         level = logging.ERROR if is_fault else logging.INFO
