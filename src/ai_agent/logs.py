@@ -28,7 +28,7 @@ current: ContextVar[RequestContext] = ContextVar("current")
 class _TextFormatter(logging.Formatter):
     """Times are ISO 8601 in UTC, as in JSON, whatever the zone of the machine."""
 
-    converter = time.gmtime
+    converter = time.gmtime  # type: ignore[assignment]  # As the library's documentation does it.
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

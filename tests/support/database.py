@@ -9,6 +9,8 @@ from pathlib import Path
 
 import asyncpg
 
+from tests.support import operations
+
 PROJECT = Path(__file__).parents[2]
 
 # What better-auth's own migration makes, without the foreign key to its table of users.
@@ -25,13 +27,10 @@ USER_SESSIONS = """
     )
 """
 
-# The privileges that the service's role needs.
-GRANTS = (
-    "CREATE ROLE {role} LOGIN PASSWORD 'app'",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, idempotency_keys TO {role}",
-    "GRANT SELECT, INSERT ON messages TO {role}",
-    "GRANT USAGE ON SEQUENCE conversations_id_seq, messages_id_seq TO {role}",
-    "GRANT SELECT ON user_sessions TO {role}",
+# The role with its privileges, as the page for operators makes it.
+GRANTS = tuple(
+    statement.replace(operations.ROLE, "{role}").replace("change me", "app")
+    for statement in operations.statements("### The role")
 )
 
 # A test's server may forget everything when the machine loses power.
