@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from tests.support import better_auth as server
+from tests.support import operations
 from tests.support.better_auth import BetterAuth, Tokens, run_better_auth
 from tests.support.node import install_packages
-from tests.support.service import run_service
+from tests.support.service import SERVICE_TOKEN, Service, run_service
 from tests.support.types import NewDatabase, StartService
 
 # Shorter than the UTC offsets of the time zones below, so that a time read in the wrong zone changes the answer.
@@ -214,6 +215,70 @@ async def test_revoking_all_sessions_ends_them_at_once(service_url: str, better_
     await better_auth.revoke("sessions", laptop.raw)
 
     assert [await status(service_url, phone.raw), await status(service_url, laptop.raw)] == [401, 401]
+
+
+EVERY_ROW = """
+    SELECT 'conversations', user_id FROM conversations
+    UNION ALL SELECT 'messages', user_id FROM messages
+    UNION ALL SELECT 'idempotency_keys', user_id FROM idempotency_keys
+    UNION ALL SELECT 'user_sessions', "userId" FROM user_sessions
+    UNION ALL SELECT 'user', id FROM "user"
+"""
+
+
+async def write(service_url: str, token: str) -> None:
+    async with signed_in(service_url, token) as client:
+        keyed = await client.post("/api/chat", json={"message": "Hello"}, headers={"Idempotency-Key": "once"})
+        assert keyed.status_code == 200
+
+
+@pytest.fixture
+async def deleting(
+    node: str, database_url: str, start_service: StartService, tmp_path: Path
+) -> AsyncIterator[tuple[Service, BetterAuth]]:
+    """A service, and a better-auth server with the hook of the page for operators."""
+    (tmp_path / "hooks.mjs").write_text(operations.block("js", "**Erasure.**"))
+    service = start_service(SERVICE_AUTH_TOKEN=SERVICE_TOKEN)
+    settings = {"HOOKS": str(tmp_path / "hooks.mjs"), "CHAT_URL": service.url, "SERVICE_AUTH_TOKEN": SERVICE_TOKEN}
+    with run_better_auth(node, tmp_path, DATABASE_URL=database_url, **settings) as url:
+        async with BetterAuth(url) as better_auth:
+            yield service, better_auth
+
+
+@pytest.mark.usefixtures("better_auth")
+async def test_what_a_person_wrote_goes_with_their_account(
+    deleting: tuple[Service, BetterAuth], database: asyncpg.Connection
+) -> None:
+    service, better_auth = deleting
+    ada, bob = await better_auth.sign_up("ada@example.com"), await better_auth.sign_up("bob@example.com")
+    for tokens in (ada, bob):
+        await write(service.url, tokens.raw)
+    id_ = await database.fetchval("""SELECT id FROM "user" WHERE email = 'ada@example.com'""")
+    others = [row for row in await database.fetch(EVERY_ROW) if row[1] != id_]
+
+    deleted = await better_auth.delete_user(ada.raw)
+
+    rows = [tuple(row) for row in await database.fetch(EVERY_ROW)]
+    assert deleted == 200
+    assert [row for row in rows if row[1] == id_] == [("idempotency_keys", id_)]
+    assert [row for row in rows if row[1] != id_] == [tuple(row) for row in others]
+
+
+@pytest.mark.usefixtures("better_auth")
+async def test_an_account_stays_while_what_its_person_wrote_cannot_be_deleted(
+    deleting: tuple[Service, BetterAuth], database: asyncpg.Connection
+) -> None:
+    service, better_auth = deleting
+    ada = await better_auth.sign_up()
+    await write(service.url, ada.raw)
+    rows = await database.fetch(EVERY_ROW)
+    service.process.terminate()
+    service.process.wait(timeout=30)
+
+    deleted = await better_auth.delete_user(ada.raw)
+
+    assert deleted == 500
+    assert await database.fetch(EVERY_ROW) == rows
 
 
 @pytest.mark.usefixtures("better_auth")

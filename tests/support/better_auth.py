@@ -55,6 +55,11 @@ class BetterAuth:
     async def revoke(self, which: Literal["sessions", "other-sessions"], token: str) -> None:
         await self._post(f"/revoke-{which}", {}, token)
 
+    async def delete_user(self, token: str) -> int:
+        """The status of the response."""
+        body, headers = {"password": "correct horse"}, {"Authorization": f"Bearer {token}"}
+        return (await self._client.post("/delete-user", json=body, headers=headers)).status_code
+
     async def _post(self, path: str, body: dict[str, str], token: str | None = None) -> httpx.Response:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         response = await self._client.post(path, json=body, headers=headers)

@@ -5,6 +5,7 @@
 //   PORT                 0 or unset: any free one
 //   ID_TYPE              unset: better-auth's own text ids; "uuid"; "serial"
 //   SESSION_SECONDS      how long a session lives; unset: better-auth's own 7 days
+//   HOOKS                a module whose `user` is better-auth's option of that name; unset: none
 //
 // When it is ready it prints one line, `listening on http://127.0.0.1:PORT`; SIGTERM stops it.
 import { once } from "node:events";
@@ -16,7 +17,7 @@ import { toNodeHandler } from "better-auth/node";
 import { bearer } from "better-auth/plugins/bearer";
 import { Pool } from "pg";
 
-const { DATABASE_URL, BETTER_AUTH_SECRET, PORT, ID_TYPE, SESSION_SECONDS } = process.env;
+const { DATABASE_URL, BETTER_AUTH_SECRET, PORT, ID_TYPE, SESSION_SECONDS, HOOKS } = process.env;
 if (!DATABASE_URL || !BETTER_AUTH_SECRET) {
   console.error("DATABASE_URL and BETTER_AUTH_SECRET must be set");
   process.exit(2);
@@ -35,6 +36,7 @@ const options = {
   advanced: { database: { generateId: ID_TYPE || undefined } },
   session: { modelName: "user_sessions", expiresIn: SESSION_SECONDS ? Number(SESSION_SECONDS) : undefined },
   emailAndPassword: { enabled: true },
+  user: HOOKS ? (await import(HOOKS)).user : undefined,
   plugins: [bearer()],
   rateLimit: { enabled: false },
   telemetry: { enabled: false },
