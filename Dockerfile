@@ -1,15 +1,19 @@
 # syntax=docker/dockerfile:1
 FROM python:3.13-slim AS build
+# More of what pyproject.toml offers: --build-arg EXTRAS="--extra tracing --extra assistant"
+ARG EXTRAS=""
 COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /bin/
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 WORKDIR /app
 # The dependencies change less often than the source, so they are a layer of their own.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --frozen --no-dev --no-install-project
+# hadolint ignore=SC2086
+RUN uv sync --frozen --no-dev --no-install-project $EXTRAS
 COPY README.md ./
 COPY src src
 COPY alembic alembic
-RUN uv sync --frozen --no-dev --no-editable
+# hadolint ignore=SC2086
+RUN uv sync --frozen --no-dev --no-editable $EXTRAS
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="ai-agent" \

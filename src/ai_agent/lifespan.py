@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from ai_agent import logs, metrics, open_files
+from ai_agent import logs, metrics, open_files, tracing
 from ai_agent.config import Settings, find_mistyped
 from ai_agent.database.connection import Connection
 from ai_agent.database.pool import close_engine
@@ -30,6 +30,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     if app.state.runs is not None:
         await app.state.runs.close()
     await close_engine(app.state.engine)
+    if tracing.is_wanted():
+        await tracing.flush()
 
 
 async def _log_what_is_missing(app: FastAPI) -> None:

@@ -1,11 +1,11 @@
 """The application: settings in, routers, middleware and error responses put together."""
 
-import os
 import sys
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from ai_agent import tracing
 from ai_agent.api import chat, docs, errors, health, history, trusted_services
 from ai_agent.api.cors import Cors
 from ai_agent.api.middleware import RequestLog
@@ -22,7 +22,6 @@ from ai_agent.services.assistant.turn import Means
 
 def create_app(settings: Settings) -> FastAPI:
     """The service with these settings; ConfigurationError names a DATABASE_URL or an ASSISTANT that cannot be used."""
-    traced = any(name.startswith(("OTEL_", "FASTAPI_OTEL_")) for name in os.environ)
     app = App(
         title="ai-agent",
         version=version("ai-agent"),
@@ -32,9 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # Its redirect has the request's Host in it, before anybody has authenticated.
-        telemetry=None
-        if traced
-        else {"tracing": False, "metrics": False, "logs": False},  # Else asked on each request.
+        telemetry=tracing.configure(),
     )
     app.state.settings = settings
     app.state.engine = create_engine(settings)

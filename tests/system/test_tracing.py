@@ -1,0 +1,87 @@
+"""Tracing as the page for operators shows it, with a real exporter: no span holds what people wrote."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ai_agent.local.postgres import free_port
+from tests.support import operations
+from tests.support.types import Headers, SignIn
+
+
+@contextmanager
+def traced(folder: Path, database_url: str) -> Iterator[str]:
+    """Run the page's command until the block ends; the spans are then in the file `spans` of the folder."""
+    port = free_port()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = f"exec {operations.block('sh', '### Tracing').strip()} --port {port}"
+    with (folder / "spans").open("w") as spans, (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=folder,
+            env={"PATH": path, "DATABASE_URL": database_url},
+            stdout=spans,
+            stderr=log,
+        )
+    try:
+        wait_until_answered(process, f"http://127.0.0.1:{port}/health", folder / "log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        with suppress(httpx.TransportError):
+            if httpx.get(url).status_code == 200:
+                return
+        time.sleep(0.05)  # A closed port refuses at once.
+    raise AssertionError(log.read_text())
+
+
+def read_spans(text: str) -> list[dict[str, Any]]:
+    spans, decoder = [], json.JSONDecoder()
+    while text := text.strip():
+        span, end = decoder.raw_decode(text)
+        spans.append(span)
+        text = text[end:]
+    return spans
+
+
+async def test_a_request_is_traced_to_its_statements_and_no_span_holds_the_message(
+    database_url: str, sign_in: SignIn, unlucky: str, tmp_path: Path
+) -> None:
+    headers: Headers = await sign_in()
+    private = "nobody's business"
+
+    with traced(tmp_path, database_url) as url:
+        async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+            answers = [
+                await client.post("/api/chat", json={"message": private}),
+                await client.post("/api/chat", json={"message": f"{private}: {unlucky}"}),
+                await client.post("/api/chat", json={"message": f"{private}\0"}),
+            ]
+
+    text = (tmp_path / "spans").read_text()
+    spans = read_spans(text)
+    assert [answer.status_code for answer in answers] == [200, 500, 422]
+    requests = [span for span in spans if span["name"] == "POST /api/chat"]
+    assert [span["attributes"]["http.response.status_code"] for span in requests] == [200, 500, 422]
+    [failed] = [span for span in spans if "CheckViolationError" in json.dumps(span["events"])]
+    assert failed["context"]["trace_id"] == requests[1]["context"]["trace_id"]
+    assert "store_turn_1" in failed["attributes"]["db.statement"]
+    assert 'violates check constraint "lucky"' in failed["events"][0]["attributes"]["exception.message"]
+    for secret in (private, headers["Authorization"].removeprefix("Bearer ")):
+        assert secret not in text
+        assert secret not in (tmp_path / "log").read_text()
