@@ -31,7 +31,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await app.state.runs.close()
     await close_engine(app.state.engine)
     if tracing.is_wanted():
-        await tracing.flush()
+        tracing.flush()
 
 
 async def _log_what_is_missing(app: FastAPI) -> None:

@@ -1,13 +1,13 @@
 """Tracing with OpenTelemetry: off unless the environment asks for it. No span holds what people wrote."""
 
-import asyncio
 import os
+from threading import Thread
 
 import asyncpg
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 
-_FLUSH_MILLISECONDS = 1000  # An exporter that hangs must not use up the time that the process has to end.
+_FLUSH_SECONDS = 1.0  # An exporter tries for ten seconds, which is more than a process may have to end.
 
 
 def is_wanted() -> bool:
@@ -28,8 +28,10 @@ def _name_no_value(error: BaseException) -> str:
     return "" if isinstance(error, asyncpg.DataError) else str(error.args[0])
 
 
-async def flush() -> None:
+def flush() -> None:
     """Send what was recorded in the last seconds: uvicorn ends the process by the signal that stopped it."""
     provider = trace.get_tracer_provider()
     if hasattr(provider, "force_flush"):  # Without a configured exporter there is nothing to send.
-        await asyncio.to_thread(provider.force_flush, _FLUSH_MILLISECONDS)
+        sending = Thread(target=provider.force_flush, daemon=True)
+        sending.start()
+        sending.join(_FLUSH_SECONDS)

@@ -1,5 +1,6 @@
 """Tracing as the page for operators shows it, with a real exporter: no span holds what people wrote."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -7,10 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import httpx
+import pytest
 
 from ai_agent.local.postgres import free_port
 from tests.support import operations
@@ -18,16 +22,16 @@ from tests.support.types import Headers, SignIn
 
 
 @contextmanager
-def traced(folder: Path, database_url: str) -> Iterator[str]:
-    """Run the page's command until the block ends; the spans are then in the file `spans` of the folder."""
+def traced(folder: Path, database_url: str, exporter: str = "console", **environment: str) -> Iterator[str]:
+    """Run the page's command until the block ends; the console's spans are then in the file `spans` of the folder."""
     port = free_port()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    command = f"exec {operations.block('sh', '### Tracing').strip()} --port {port}"
+    command = f"exec {operations.block('sh', '### Tracing').strip()} --port {port}".replace("console", exporter)
     with (folder / "spans").open("w") as spans, (folder / "log").open("w") as log:
         process = subprocess.Popen(
             ["bash", "-c", command],
             cwd=folder,
-            env={"PATH": path, "DATABASE_URL": database_url},
+            env={"PATH": path, "DATABASE_URL": database_url, **environment},
             stdout=spans,
             stderr=log,
         )
@@ -85,3 +89,45 @@ async def test_a_request_is_traced_to_its_statements_and_no_span_holds_the_messa
     for secret in (private, headers["Authorization"].removeprefix("Bearer ")):
         assert secret not in text
         assert secret not in (tmp_path / "log").read_text()
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Keeps what an exporter sends."""
+
+    received: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.received.append((self.path, gzip.decompress(body) if self.headers["Content-Encoding"] else body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def collector_url() -> Iterator[str]:
+    Collector.received.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+async def test_a_collector_gets_the_spans_of_the_last_seconds_too(
+    database_url: str, sign_in: SignIn, collector_url: str, tmp_path: Path
+) -> None:
+    headers, private = await sign_in(), "nobody's business"
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector_url}
+    assert "`--traces_exporter otlp_proto_http`" in operations.PAGE.read_text()
+
+    with traced(tmp_path, database_url, "otlp_proto_http", **endpoint) as url:
+        async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+            assert (await client.post("/api/chat", json={"message": private})).status_code == 200
+
+    assert {path for path, _ in Collector.received} == {"/v1/traces"}
+    spans = b"".join(body for _, body in Collector.received)
+    assert b"POST /api/chat" in spans
+    assert b"FROM store_turn_1($" in spans
+    assert private.encode() not in spans
