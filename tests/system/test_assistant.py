@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -232,6 +233,22 @@ async def test_an_error_that_nobody_expects_is_a_500_or_ends_the_stream_without_
     assert "assistant's turn: error after" in log
     assert "asyncpg.exceptions.CheckViolationError" in log
     assert unlucky not in log
+
+
+async def test_the_lines_of_a_turn_name_the_conversation_that_it_is_stored_in(
+    client: httpx.AsyncClient, sign_in: SignIn, service: Service
+) -> None:
+    headers = await sign_in() | {"X-Request-ID": "told"}
+
+    id_ = (await send(client, headers, message="Hello")).json()["conversation_id"]
+    async with stream(client, headers, message="Go on", conversation_id=id_) as response:
+        await response.rest()
+
+    told = re.compile(r"\[told conversation (\d+)\] (assistant's turn: stored|POST /api/chat 200)")
+    async with asyncio.timeout(10):
+        while len(lines := told.findall(service.log.read_text())) < 4:  # noqa: ASYNC110  # Another process writes.
+            await asyncio.sleep(0.02)  # A request's line follows its response.
+    assert sorted(lines) == sorted(2 * [(str(id_), "assistant's turn: stored"), (str(id_), "POST /api/chat 200")])
 
 
 async def test_a_conversation_of_somebody_else_is_a_404_before_the_model_is_asked(
