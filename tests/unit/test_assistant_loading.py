@@ -14,6 +14,7 @@ from ai_agent.services.assistant.loading import load
 MODULES = {
     "whole_agent": "from agents import Agent\nagent = Agent(name='Assistant')\nanswer = 42\n",
     "broken_agent": "key = 'secret-word'\nraise RuntimeError(key)\n",
+    "keyless_agent": "import os\n\nkey = os.environ['A_VARIABLE_THAT_NOBODY_SETS']\n",
     "wrong_agent": "agent = (\n",
     "ending_agent": "import sys\nsys.exit('secret-word')\n",
     "hungry_agent": "import a_module_that_nobody_has\n",
@@ -22,6 +23,7 @@ MODULES = {
 MISTAKES = {
     "whole_agent": "ASSISTANT must name an agent as module:attribute, such as my_agent:agent",
     "whole_agent:": "ASSISTANT must name an agent as module:attribute, such as my_agent:agent",
+    ".agents:agent": "ASSISTANT must name an agent as module:attribute, such as my_agent:agent",
     ":agent": "ASSISTANT must name an agent as module:attribute, such as my_agent:agent",
     "no_agent:agent": "ASSISTANT: there is no module no_agent in the working directory or on the Python path",
     "no_package.agent:agent": "ASSISTANT: there is no module no_package.agent in the working directory or on the"
@@ -29,6 +31,7 @@ MISTAKES = {
     "whole_agent:assistant": "ASSISTANT: the module whole_agent has no attribute assistant",
     "whole_agent:answer": "ASSISTANT: whole_agent:answer is of the type int, not an agents.Agent",
     "broken_agent:agent": "ASSISTANT: importing broken_agent raises RuntimeError in broken_agent.py, line 2",
+    "keyless_agent:agent": "ASSISTANT: importing keyless_agent raises KeyError in keyless_agent.py, line 3",
     "wrong_agent:agent": "ASSISTANT: importing wrong_agent raises SyntaxError in wrong_agent.py, line 1",
     "ending_agent:agent": "ASSISTANT: importing ending_agent raises SystemExit in ending_agent.py, line 2",
     "hungry_agent:agent": "ASSISTANT: hungry_agent imports a_module_that_nobody_has, which is not installed",

@@ -26,7 +26,7 @@ def load(reference: str) -> "Assistant":
     except ImportError as error:
         raise ConfigurationError(EXTRA) from error
     module, _, attribute = reference.partition(":")
-    if not module or not attribute:
+    if not module or module.startswith(".") or not attribute:
         raise ConfigurationError("ASSISTANT must name an agent as module:attribute, such as my_agent:agent")
     loaded = _import(module)
     try:
@@ -50,12 +50,22 @@ def _import(module: str) -> ModuleType:
             raise ConfigurationError(f"ASSISTANT: there is no module {module} {where}") from None
         raise ConfigurationError(f"ASSISTANT: {module} imports {error.name}, which is not installed") from error
     except (Exception, SystemExit) as error:  # The module is the operator's, and its text may hold a secret.
-        raise ConfigurationError(f"ASSISTANT: importing {module} raises {_describe(error)}") from error
+        raise ConfigurationError(f"ASSISTANT: importing {module} raises {_describe(error, module)}") from error
 
 
-def _describe(error: BaseException) -> str:
+def _describe(error: BaseException, module: str) -> str:
+    """The error's type and the line of the operator's package that led to it, as a line of a library does not help."""
     if isinstance(error, SyntaxError):
         place, line = error.filename or "", error.lineno
     else:
-        place, line, *_ = traceback.extract_tb(error.__traceback__)[-1]
+        frames = list(traceback.walk_tb(error.__traceback__))
+        own = [
+            (frame, line) for frame, line in frames if _package(frame.f_globals.get("__name__", "")) == _package(module)
+        ]
+        frame, line = (own or frames)[-1]
+        place = frame.f_code.co_filename
     return f"{type(error).__name__} in {Path(place).name}, line {line}"
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
