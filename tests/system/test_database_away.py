@@ -5,6 +5,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -355,9 +356,8 @@ async def test_a_server_out_of_connection_slots_is_a_503_until_one_is_free(own_s
     server, headers = own_server
     server.stop()
     server.start("max_connections=8", "superuser_reserved_connections=0", "max_wal_senders=0")
+    others = [await asyncpg.connect(server.url) for _ in range(8)]
     async with serving(server.url, headers) as client:
-        others = [await asyncpg.connect(server.url) for _ in range(8)]
-
         responses = await ask_everything(client)
 
         for other in others:
@@ -368,10 +368,10 @@ async def test_a_server_out_of_connection_slots_is_a_503_until_one_is_free(own_s
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
+def tiny_disk() -> Iterator[Path]:
+    """A file system of 1 MiB, where PostgreSQL may enter: the temporary folders of root are closed to it."""
+    disk = Path(tempfile.mkdtemp(prefix="tiny-disk-"))
+    disk.chmod(0o755)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", disk], check=False)
     if mounted.returncode != 0:
         pytest.skip("this user may not mount a file system")
@@ -379,6 +379,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     shutil.chown(disk / "messages", "nobody")  # Only root may mount, and PostgreSQL then runs as nobody.
     yield disk
     subprocess.run(["umount", disk], check=True)
+    disk.rmdir()
 
 
 async def test_a_full_disk_serves_reads_and_refuses_writes_with_a_503(own_server: OwnServer, tiny_disk: Path) -> None:
