@@ -39,7 +39,7 @@ BEGIN
         SELECT fingerprint, conversation_id, first_message_id, last_message_id, created_at
         INTO known
         FROM idempotency_keys
-        WHERE user_id = caller AND key = sent_key AND clock_timestamp() - created_at < interval '24 hours';
+        WHERE user_id = caller AND key = sent_key AND created_at > clock_timestamp() - interval '24 hours';
         IF FOUND THEN
             IF known.fingerprint <> sent_fingerprint THEN
                 outcome := 'key_reused';

@@ -41,5 +41,6 @@ async def _log_what_is_missing(app: FastAPI) -> None:
             await readiness.check(connection)
     except DatabaseNotReady as lack:
         logger.error("Not ready: %s", lack.detail)  # noqa: TRY400  # A traceback would say no more.
-    except DatabaseUnavailable:
-        pass  # It may just be starting too, and each request that meets it says so.
+    except DatabaseUnavailable as error:
+        if error.cause == "refused":  # Otherwise it may just be starting too, and each request that meets it says so.
+            logger.error("Not ready: the database refuses: %r", error.__cause__)  # noqa: TRY400

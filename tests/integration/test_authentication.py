@@ -145,3 +145,16 @@ async def test_users_may_have_ids_that_are_not_text(type_: str, id_: str, migrat
     await connection.close()
     assert response.status_code == 200
     assert [row["user_id"] for row in owners] == [id_]
+
+
+async def test_a_session_of_nobody_is_a_401(
+    client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in("ada")
+    await database.execute('ALTER TABLE user_sessions ALTER "userId" DROP NOT NULL')
+    await database.execute('UPDATE user_sessions SET "userId" = NULL')
+
+    response = await client.post("/api/chat", headers=headers, json={"message": "Hello"})
+
+    await database.execute('TRUNCATE user_sessions; ALTER TABLE user_sessions ALTER "userId" SET NOT NULL')
+    assert response.status_code == 401

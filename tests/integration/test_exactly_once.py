@@ -274,3 +274,15 @@ async def test_a_key_that_is_not_1_to_255_visible_ascii_characters_is_a_422(
 @pytest.mark.parametrize("key", ["!", "~" * 255, '"quoted"'])
 async def test_a_key_may_be_any_visible_ascii(key: str, client: httpx.AsyncClient, sign_in: SignIn) -> None:
     assert (await send(client, await sign_in(), key)).status_code == 200
+
+
+async def test_a_replay_reads_past_numbers_that_python_does_not_read(
+    client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    first = await send(client, headers, "key")
+    await database.execute("UPDATE messages SET metadata = '{\"n\": 1e5000}'")
+
+    second = await send(client, headers, "key")
+
+    assert (second.status_code, second.content) == (200, first.content)

@@ -133,7 +133,7 @@ async def test_ready_names_a_policy_that_hides_rows_and_requests_are_a_503_rathe
     role = urlsplit(url).username
     detail = (
         f"Row level security hides rows of conversations from the role {role}:"
-        " make the role the table's owner, or give it BYPASSRLS."
+        " make the role the table's owner, without FORCE ROW LEVEL SECURITY, or give it BYPASSRLS."
     )
     assert (ready.status_code, ready.json()) == (503, {"detail": detail})
     assert (listed.status_code, listed.json()) == (503, {"detail": UNAVAILABLE})
@@ -158,3 +158,36 @@ async def test_ready_stays_200_while_the_next_release_has_migrated_but_not_start
 
     async with running(make_settings(database_url=own_url)) as app, client_of(app) as client:
         assert (await client.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("revoked", "granted"),
+    [("UPDATE ON conversations", "UPDATE (title)"), ("INSERT ON messages", "INSERT (conversation_id, user_id, role)")],
+    ids=["UPDATE", "INSERT"],
+)
+async def test_a_privilege_on_some_of_the_columns_is_not_enough(
+    revoked: str, granted: str, own_url: str, app_role: AppRole
+) -> None:
+    url = await app_role(own_url)
+    role, table = urlsplit(url).username, revoked.rpartition(" ")[2]
+    await run_sql(own_url, f"REVOKE {revoked} FROM {role}", f"GRANT {granted} ON {table} TO {role}")
+
+    async with running(make_settings(database_url=url)) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    remedy = f"The role {role} lacks {granted.split(maxsplit=1)[0]} on {table}: GRANT {revoked} TO {role}."
+    assert (response.status_code, response.json()) == (503, {"detail": remedy})
+
+
+async def test_ready_names_a_search_path_without_a_schema_that_the_role_may_use(
+    own_url: str, app_role: AppRole
+) -> None:
+    url = await app_role(own_url)
+    role = urlsplit(url).username
+    await run_sql(own_url, f"ALTER ROLE {role} SET search_path = elsewhere")
+
+    async with running(make_settings(database_url=url)) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    assert response.status_code == 503
+    assert response.json()["detail"].startswith(f"The role {role} may use no schema of its search_path (elsewhere):")

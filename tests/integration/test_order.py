@@ -80,3 +80,24 @@ async def test_a_conversation_of_the_last_day_that_can_be_read_is_appended_to_an
     assert [conversation["id"] for conversation in listed.json()] == [id_]
     contents = [message["content"] for page in reversed(pages) for message in page.json()["messages"]]
     assert contents == ["one", "Echo: one", "two", "Echo: two", "three", "Echo: three"]
+
+
+@pytest.mark.parametrize("at", ["infinity", "10000-01-01Z", "294276-12-31Z", "0044-03-15Z BC"])
+async def test_rows_of_times_that_python_does_not_know_are_shown(
+    at: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in("ada")
+    for _ in range(2):
+        id_ = await database.fetchval(
+            "INSERT INTO conversations (user_id, updated_at) VALUES ('ada', $1::text::timestamptz) RETURNING id", at
+        )
+        insert = "INSERT INTO messages (conversation_id, user_id, role, content, created_at)"
+        for _ in range(2):
+            await database.execute(f"{insert} VALUES ($1, 'ada', 'user', 'Hello', $2::text::timestamptz)", id_, at)
+
+    responses = [
+        await client.get(path, headers=headers)
+        for path in ("/api/conversations?limit=1", f"/api/conversations/{id_}", f"/api/conversations/{id_}?limit=1")
+    ]
+
+    assert [response.status_code for response in responses] == [200, 200, 200]

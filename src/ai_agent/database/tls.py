@@ -10,6 +10,8 @@ from ai_agent.errors import ConfigurationError
 
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
+_OTHER_WORDS = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
+
 # Older versions are taken for the lowest that is still safe, which is more than was asked for.
 _VERSIONS = {
     "tlsv1": ssl.TLSVersion.TLSv1_2,
@@ -40,11 +42,16 @@ def read_attempts(parameters: Parameters) -> Attempts:
 
 
 def _read_mode(parameters: Parameters) -> str:
-    """Settle on one sslmode. `ssl` is how asyncpg and others spell it; PGREQUIRESSL is libpq's old way."""
-    name = "ssl" if parameters.get("ssl") else "sslmode"
-    mode = {"true": "require", "1": "require", "false": "disable", "0": "disable"}.get(
-        parameters.get(name, ""), parameters.get(name)
-    )
+    """Settle on one sslmode, the strongest that is asked for.
+
+    `ssl` is how asyncpg, JDBC and others spell it, and PGREQUIRESSL is libpq's old way.
+    """
+    asked = {"sslmode": parameters.get("sslmode"), "ssl": parameters.get("ssl") or None}
+    asked = {name: _OTHER_WORDS.get(mode, mode) for name, mode in asked.items() if mode is not None}
+    for name, asked_mode in asked.items():
+        if asked_mode not in _MODES:
+            raise _wrong(parameters, name, f"has an unknown sslmode; use one of {', '.join(_MODES)}")
+    mode = max(asked.values(), key=_MODES.index, default=None)
     if mode is None and parameters.get("requiressl") == "1":
         mode = "require"
     if parameters.get("sslrootcert") == "system":  # As in libpq: a weaker mode lets anyone with a certificate in.
@@ -58,8 +65,6 @@ def _read_mode(parameters: Parameters) -> str:
         )
     if binding == "require" and mode in (None, "allow", "prefer"):
         mode = "require"  # Channel binding itself is beyond asyncpg, but it implies TLS.
-    if mode is not None and mode not in _MODES:
-        raise _wrong(parameters, name, f"has an unknown sslmode; use one of {', '.join(_MODES)}")
     return mode or "prefer"
 
 

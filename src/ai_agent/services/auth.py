@@ -29,6 +29,7 @@ _BASE64_SHA256 = re.compile(r"[A-Za-z0-9+/]{43}=")
 _USER_OF_TOKEN = Statement(
     select(cast(col(UserSession.user_id), Text))
     .where(col(UserSession.token) == bindparam("token"))
+    .where(col(UserSession.user_id).is_not(None))
     .where(col(UserSession.expires_at) > func.now()),
     str,
 )

@@ -15,7 +15,7 @@ from ai_agent.database.connection import Connection
 from ai_agent.database.models import Conversation
 from ai_agent.database.statements import Statement, load
 from ai_agent.errors import ConversationNotFound
-from ai_agent.services.cursors import Position
+from ai_agent.services.cursors import START, Position
 
 MAX_PAGE_BYTES = 1024 * 1024
 """Of JSON, for the messages of a page; a page has at least one message, whatever its size.
@@ -28,7 +28,8 @@ class Page(NamedTuple):
     """A page as JSON, and the position of its last row; `more` says whether others follow."""
 
     body: bytes
-    last_at: datetime | None
+    last_at: str | None
+    """As PostgreSQL writes it, whose times reach further than Python's."""
     last_id: int | None
     more: bool
 
@@ -37,7 +38,11 @@ class Page(NamedTuple):
         """Where the next page begins, if there is one."""
         if not self.more or self.last_at is None or self.last_id is None:
             return None
-        return Position(self.last_at, self.last_id)
+        try:
+            at = START.at if self.last_at == "infinity" else datetime.fromisoformat(self.last_at)
+        except ValueError:  # Before the year 1 or after 9999, where no cursor leads.
+            return None
+        return Position(at, self.last_id)
 
 
 LIST = load(Path(__file__).with_name("list_conversations.sql"), Page)

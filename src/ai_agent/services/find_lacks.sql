@@ -1,6 +1,7 @@
 -- The most important thing that the service needs and the database lacks; no row when nothing is missing.
 --
--- :needed, JSON: [{"name": table, "ours": boolean, "columns": [...], "privileges": [...]}, ...]; :function, the
+-- :needed, JSON: [{"name": table, "ours": boolean, "columns": [...], "privileges": [...]}, ...], each
+-- privilege being {"privilege": name, "columns": [...], or null for the table as a whole}; :function, the
 -- signature of the function that stores turns. Names are looked up on the search path, like those in statements.
 WITH needed AS (
     SELECT name, ours, columns, privileges, to_regclass(quote_ident(name)) AS oid, ordinality AS place
@@ -19,6 +20,9 @@ WITH needed AS (
     SELECT 1 AS rank, 0 AS place, 'encoding' AS kind, current_setting('server_encoding') AS name, '' AS privilege
     WHERE current_setting('server_encoding') <> 'UTF8'
     UNION ALL
+    SELECT 1, 1, 'schema', current_setting('search_path'), ''
+    WHERE current_schema() IS NULL
+    UNION ALL
     SELECT 2, place, CASE WHEN ours THEN 'table' ELSE 'better-auth table' END, name, ''
     FROM needed
     WHERE oid IS NULL
@@ -33,16 +37,15 @@ WITH needed AS (
     UNION ALL
     SELECT 5, place, 'privilege', quote_ident(needed.name), wanted.privilege
     FROM needed
-    CROSS JOIN json_array_elements_text(privileges) AS wanted (privilege)
+    CROSS JOIN json_to_recordset(privileges) AS wanted (privilege text, columns json)
     WHERE oid IS NOT NULL
-        AND CASE wanted.privilege
-            WHEN 'SELECT' THEN NOT coalesce((
-                SELECT bool_and(has_column_privilege(columns.oid, columns.attnum, 'SELECT'))
-                FROM columns
-                WHERE columns.oid = needed.oid AND attnum IS NOT NULL
-            ), true)
-            WHEN 'DELETE' THEN NOT has_table_privilege(oid, 'DELETE')
-            ELSE NOT has_any_column_privilege(oid, wanted.privilege)
+        AND CASE
+            WHEN wanted.columns IS NULL THEN NOT has_table_privilege(oid, wanted.privilege)
+            ELSE EXISTS (
+                SELECT FROM json_array_elements_text(wanted.columns) AS used (name)
+                JOIN columns ON columns.oid = needed.oid AND columns.name = used.name AND attnum IS NOT NULL
+                WHERE NOT has_column_privilege(needed.oid, attnum, wanted.privilege)
+            )
         END
     UNION ALL
     SELECT 5, place, 'privilege', 'SEQUENCE ' || sequence, 'USAGE'
@@ -58,7 +61,7 @@ WITH needed AS (
     FROM needed
     WHERE oid IS NOT NULL AND row_security_active(oid)
 )
-SELECT kind, name, privilege, current_user::text AS role, to_regclass('session') IS NOT NULL AS has_session
+SELECT kind, name, privilege, quote_ident(current_user) AS role, to_regclass('session') IS NOT NULL AS has_session
 FROM lacks
 ORDER BY rank, place, name
 LIMIT 1

@@ -30,4 +30,4 @@ SELECT
         )
     ) AS shown
 FROM idempotency_keys AS known
-WHERE user_id = :user_id AND key = :key AND clock_timestamp() - created_at < interval '24 hours'
+WHERE user_id = :user_id AND key = :key AND created_at > clock_timestamp() - interval '24 hours'

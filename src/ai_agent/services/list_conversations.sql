@@ -23,7 +23,7 @@ SELECT
         )::text,
         'UTF8'
     ) AS body,
-    max(updated_at) FILTER (WHERE position = :limit) AS last_at,
+    (max(updated_at) FILTER (WHERE position = :limit))::text AS last_at,
     max(id) FILTER (WHERE position = :limit) AS last_id,
     count(*) > :limit AS more
 FROM page

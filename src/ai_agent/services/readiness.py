@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import to_json
+from sqlalchemy import Table
 from sqlmodel import SQLModel
 
 from ai_agent.database.connection import Connection
@@ -12,12 +13,10 @@ from ai_agent.database.statements import load
 from ai_agent.errors import DatabaseNotReady
 from ai_agent.services.turns import FUNCTION
 
-# The privileges that the statements need on each table. What a foreign key causes runs as the table's owner.
-PRIVILEGES = {
-    "conversations": ["SELECT", "INSERT", "UPDATE", "DELETE"],
-    "messages": ["SELECT", "INSERT"],
-    "idempotency_keys": ["SELECT", "INSERT", "UPDATE", "DELETE"],
-    "user_sessions": ["SELECT"],
+# The columns that statements change. They insert all but the ids, which the database makes, and read every column.
+UPDATED = {
+    "conversations": ["title", "updated_at"],
+    "idempotency_keys": ["fingerprint", "conversation_id", "first_message_id", "last_message_id", "created_at"],
 }
 
 
@@ -25,7 +24,15 @@ class Lack(NamedTuple):
     """One thing that is missing."""
 
     kind: Literal[
-        "encoding", "table", "column", "function", "better-auth table", "better-auth column", "privilege", "policy"
+        "encoding",
+        "schema",
+        "table",
+        "column",
+        "function",
+        "better-auth table",
+        "better-auth column",
+        "privilege",
+        "policy",
     ]
     name: str
     privilege: str
@@ -49,10 +56,15 @@ class Lack(NamedTuple):
                     f"The role {self.role} lacks {self.privilege} on {self.name}:"
                     f" GRANT {self.privilege} ON {self.name} TO {self.role}."
                 )
+            case "schema":
+                return (
+                    f"The role {self.role} may use no schema of its search_path ({self.name}):"
+                    f" GRANT USAGE ON SCHEMA public TO {self.role}, or name another with ?schema= in DATABASE_URL."
+                )
             case "policy":
                 return (
                     f"Row level security hides rows of {self.name} from the role {self.role}:"
-                    " make the role the table's owner, or give it BYPASSRLS."
+                    " make the role the table's owner, without FORCE ROW LEVEL SECURITY, or give it BYPASSRLS."
                 )
             case _:
                 return (
@@ -71,11 +83,24 @@ def _needed() -> list[dict[str, Any]]:
             "name": table.name,
             "ours": metadata is SQLModel.metadata,
             "columns": [column.name for column in table.columns],
-            "privileges": PRIVILEGES[table.name],
+            "privileges": _privileges(table) if metadata is SQLModel.metadata else _privileges(table)[:1],
         }
         for metadata in (SQLModel.metadata, BetterAuth.metadata)
         for table in metadata.sorted_tables
     ]
+
+
+def _privileges(table: Table) -> list[dict[str, Any]]:
+    """What the statements do with a table. What a foreign key causes runs as the table's owner."""
+    columns = [column.name for column in table.columns]
+    inserted = [column.name for column in table.columns if column.identity is None]
+    used: list[dict[str, Any]] = [
+        {"privilege": "SELECT", "columns": columns},
+        {"privilege": "INSERT", "columns": inserted},
+    ]
+    if table.name in UPDATED:
+        used += [{"privilege": "UPDATE", "columns": UPDATED[table.name]}, {"privilege": "DELETE", "columns": None}]
+    return used
 
 
 async def check(connection: Connection) -> None:
