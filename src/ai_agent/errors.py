@@ -115,6 +115,17 @@ class ServiceStopping(AssistantUnavailable):
     detail = "The service is stopping, and nothing was stored; try again shortly."
 
 
+class StoppedWhileStoring(ApiError):
+    """The service has to stop before it knows whether the database has stored the turn."""
+
+    status_code = 503
+    detail = (
+        "The service is stopping; the message may be stored: send it again with the same Idempotency-Key,"
+        " or look into the conversation."
+    )
+    headers = {"Retry-After": "5"}
+
+
 class AssistantFailed(ApiError):
     """The agent, one of its tools or the model went wrong in a way that trying again may not cure."""
 

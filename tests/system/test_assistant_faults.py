@@ -19,6 +19,10 @@ from tests.support.service import Service
 from tests.support.types import Headers, SignIn, StartService
 
 STOPPING = "The service is stopping, and nothing was stored; try again shortly."
+PERHAPS = (
+    "The service is stopping; the message may be stored: send it again with the same Idempotency-Key,"
+    " or look into the conversation."
+)
 OTHER = "Another reply to this message was stored: send it again with the same key to read that one."
 TOO_SLOW = "The assistant took too long to reply, and nothing was stored; try again shortly."
 
@@ -248,6 +252,31 @@ async def test_a_turn_whose_storing_was_not_answered_is_stored_once(
     assert "Idempotency-Replayed" not in response.headers
     assert await count_messages(database) == 2
     assert len(model.asked) == 1
+
+
+async def test_a_service_that_stops_before_it_knows_whether_a_turn_is_stored_does_not_deny_it(
+    start_service: StartService, sign_in: SignIn, model: ModelServer, database: asyncpg.Connection, database_url: str
+) -> None:
+    async with run_proxy(database_url) as proxy:
+        environment = with_agent(model) | {"DATABASE_URL": proxy.url}
+        service = start_service("--timeout-graceful-shutdown=1", **environment)
+        headers = with_key(await sign_in())
+        model.default = says("A marked reply.", silence=1)
+        whole = asyncio.create_task(send(service, headers))
+        streamed = asyncio.create_task(send_for_stream(service, headers))
+        await model.until_answering(1)
+
+        proxy.lose_answer(b"A marked reply.", "reset")
+        await until_stored(database)
+        service.process.terminate()
+
+        response, (_, parts) = await whole, await streamed
+        await wait_for(service.process)
+    assert (response.status_code, response.json()) == (503, {"detail": PERHAPS})
+    assert response.headers["Retry-After"] == "5"
+    assert parts == [{"type": "start"}, *shown("A marked reply."), {"type": "error", "errorText": PERHAPS}]
+    assert await count_messages(database) == 2
+    assert "Traceback" not in service.log.read_text()
 
 
 async def test_a_database_that_stays_away_is_a_503_within_the_time_that_is_promised(

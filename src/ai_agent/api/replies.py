@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from ai_agent import logs
 from ai_agent.api import streams
-from ai_agent.errors import ApiError, OtherReplyStored, ServiceStopping
+from ai_agent.errors import ApiError, OtherReplyStored
 from ai_agent.services.assistant.run import Run
 from ai_agent.services.chat import Reply
 
@@ -52,7 +52,7 @@ class RunResponse(Response):
             is_shown = self._streamed and (self._run.parts or not self._run.is_over)
             reply = None if is_shown else await self._run.wait()
         except asyncio.CancelledError:  # The graceful period is over, and uvicorn would respond with a 500.
-            raise ServiceStopping from None
+            raise self._run.stop() from None
         if reply is None:
             await self._stream(send)
         else:
@@ -67,7 +67,7 @@ class RunResponse(Response):
             await self._send_parts(send)
             end = self._end()
         except asyncio.CancelledError:
-            end = streams.fail(ServiceStopping.detail)
+            end = streams.fail(self._run.stop().detail)
         await _send(send, end, more=False)
 
     async def _send_parts(self, send: Send) -> None:
@@ -81,7 +81,7 @@ class RunResponse(Response):
                 await _send(send, streams.SILENCE)
 
     def _end(self) -> bytes:
-        """The end of the stream: `finish` when the turn is stored, `error` when nothing is."""
+        """The end of the stream: `finish` when the turn is stored, `error` when nothing is, or nobody knows."""
         reply, error = self._run.reply, self._run.error
         if reply is None:
             return streams.fail(error.detail if isinstance(error, ApiError) else "Internal server error.")

@@ -70,5 +70,5 @@ def finish(reply: Reply) -> bytes:
 
 
 def fail(detail: str) -> bytes:
-    """The end of a stream whose turn is not stored."""
+    """The end of a stream whose turn is not stored, as far as is known."""
     return encode({"type": "error", "errorText": detail}) + DONE

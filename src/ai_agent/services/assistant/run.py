@@ -2,6 +2,7 @@
 
 import asyncio
 
+from ai_agent.errors import ApiError, ServiceStopping, StoppedWhileStoring
 from ai_agent.services.assistant.parts import Part
 from ai_agent.services.chat import Reply
 
@@ -14,6 +15,8 @@ class Run:
         self.parts: list[Part] = []
         self.reply: Reply | None = None
         self.error: Exception | None = None
+        self.may_be_stored = False
+        """Whether the database has been asked to store the turn: no answer to that does not mean that it is not."""
         self.is_shown_otherwise = False
         """Whether another process was faster, and what it stored is not what was shown here."""
         self.listeners: set[asyncio.Task[object]] = set()
@@ -30,6 +33,10 @@ class Run:
     @property
     def is_over(self) -> bool:
         return self.reply is not None or self.error is not None
+
+    def stop(self) -> ApiError:
+        """What those who listen are answered when the service stops now."""
+        return StoppedWhileStoring() if self.may_be_stored else ServiceStopping()
 
     def show(self, part: Part) -> None:
         self.parts.append(part)

@@ -16,6 +16,7 @@ from ai_agent.errors import (
     DatabaseUnavailable,
     IdempotencyKeyReused,
     ServiceStopping,
+    StoppedWhileStoring,
 )
 from ai_agent.metrics import Metrics
 from ai_agent.services.assistant import turn
@@ -33,6 +34,7 @@ OUTCOMES: dict[type[Exception], str] = {
     AssistantUnavailable: "unavailable",
     AssistantTooSlow: "too_slow",
     ServiceStopping: "stopped",
+    StoppedWhileStoring: "stopped",
     AssistantFailed: "failed",
     AssistantRefused: "refused",
     ConversationNotFound: "not_found",
@@ -89,7 +91,7 @@ class Runs:
         try:
             run.end(await turn.make(self._means, run, question, key))
         except asyncio.CancelledError:
-            run.fail(ServiceStopping() if self._is_closed else AssistantFailed("the agent canceled its own task"))
+            run.fail(run.stop() if self._is_closed else AssistantFailed("the agent canceled its own task"))
         except Exception as error:  # Whoever listens raises it, if anybody does.
             run.fail(error)
         finally:

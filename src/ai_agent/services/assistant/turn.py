@@ -51,6 +51,7 @@ async def make(means: Means, run: Run, question: Question, key: Key) -> Reply:
             return _reply(known, replayed=True)
         history = await _read_history(connection, question, means.settings.assistant_history)
     made = await _ask(means.assistant, run, question, history, deadline)
+    run.may_be_stored = True
     turn, is_sure = await _store(means, question, [Message("user", question.message), *made], key)
     shown = [Message(row["role"], row["content"]) for row in from_json(turn.shown)]
     run.is_shown_otherwise = turn.replayed and _texts(shown) != _texts(made)
