@@ -133,6 +133,14 @@ async def test_a_message_gets_its_reply_in_a_stream_and_found_after_a_reload(
     assert await texts(everyone) == [["Good morning!", "Echo: Good morning!"]]
 
 
+async def test_a_title_is_cut_between_two_characters(page: Page, everyone: asyncpg.Connection) -> None:
+    said = "a" * 59 + "😀 and more"
+
+    await say(page, said)
+
+    assert await stored(everyone) == [("ada@example.com", "a" * 59 + "😀", [said, f"Echo: {said}"])]
+
+
 async def test_conversations_are_gone_on_with_renamed_and_deleted(page: Page, everyone: asyncpg.Connection) -> None:
     await say(page, "Good morning!")
     await rename(page, "Greetings")

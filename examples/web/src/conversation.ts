@@ -33,9 +33,9 @@ export class Conversation {
     });
   }
 
-  /** What the first message says in its first line: the title of a new conversation. */
+  /** What the first message says in its first line: the title of a new conversation. No emoji is cut in two. */
   get title(): string {
-    return textOf(this.chat.messages[0]).trim().split("\n")[0]!.slice(0, 60);
+    return Array.from(textOf(this.chat.messages[0]).trim().split("\n")[0]!).slice(0, 60).join("");
   }
 
   /** Has what was sent not been stored yet, as far as the page knows? */
