@@ -427,6 +427,18 @@ async def test_a_phone_has_the_list_in_a_drawer_and_nothing_beside_the_screen(pa
     assert await page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+async def test_a_phones_drawer_closes_when_the_open_conversation_is_chosen(page: Page) -> None:
+    await page.set_viewport_size({"width": 360, "height": 640})
+    await say(page, "Good morning!")
+    await page.get_by_role("button", name="Conversations").click()
+    await expect(conversations(page)).to_be_in_viewport()
+
+    await conversations(page).click()
+
+    await expect(conversations(page)).not_to_be_visible()
+    await expect(log(page)).to_have_text("Good morning!Echo: Good morning!")
+
+
 async def test_the_picture_of_the_readme_is_small(
     page: Page, everyone: asyncpg.Connection, service_url: str, tmp_path: Path
 ) -> None:

@@ -48,8 +48,6 @@ function OpenPage({ conversations, open, user }: OpenPageProps) {
     },
   });
 
-  useEffect(() => setIsListShown(false), [open]);
-
   return (
     <AssistantRuntimeProvider runtime={runtime}>
       <div className="page">
@@ -62,7 +60,7 @@ function OpenPage({ conversations, open, user }: OpenPageProps) {
           ☰
         </button>
         <aside data-shown={isListShown}>
-          <ThreadList problem={problem} onRetry={conversations.retry} />
+          <ThreadList problem={problem} onRetry={conversations.retry} onChoose={() => setIsListShown(false)} />
           <Account name={user.name} />
         </aside>
         <Thread takeBack={() => conversations.takeBack(open)} />

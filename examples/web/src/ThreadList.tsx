@@ -8,10 +8,14 @@ import {
 } from "@assistant-ui/react";
 import { useState, type FormEvent } from "react";
 
-export function ThreadList({ problem, onRetry }: { problem: string; onRetry: () => void }) {
+type ThreadListProps = { problem: string; onRetry: () => void; onChoose: () => void };
+
+export function ThreadList({ problem, onRetry, onChoose }: ThreadListProps) {
   return (
     <ThreadListPrimitive.Root className="threads" aria-label="Conversations">
-      <ThreadListPrimitive.New className="primary">New conversation</ThreadListPrimitive.New>
+      <ThreadListPrimitive.New className="primary" onClick={onChoose}>
+        New conversation
+      </ThreadListPrimitive.New>
       {problem && (
         <p role="alert">
           {problem}{" "}
@@ -20,12 +24,12 @@ export function ThreadList({ problem, onRetry }: { problem: string; onRetry: () 
           </button>
         </p>
       )}
-      <ThreadListPrimitive.Items>{() => <Item />}</ThreadListPrimitive.Items>
+      <ThreadListPrimitive.Items>{() => <Item onChoose={onChoose} />}</ThreadListPrimitive.Items>
     </ThreadListPrimitive.Root>
   );
 }
 
-function Item() {
+function Item({ onChoose }: { onChoose: () => void }) {
   const [isRenaming, setIsRenaming] = useState(false);
   const aui = useAui();
   const title = useAuiState((state) => state.threadListItem.title);
@@ -37,7 +41,7 @@ function Item() {
   if (isRenaming) return <Rename onDone={() => setIsRenaming(false)} />;
   return (
     <ThreadListItemPrimitive.Root className="thread-item">
-      <ThreadListItemPrimitive.Trigger className="thread-title">
+      <ThreadListItemPrimitive.Trigger className="thread-title" onClick={onChoose}>
         <ThreadListItemPrimitive.Title fallback="Untitled" />
       </ThreadListItemPrimitive.Trigger>
       <ThreadListItemMorePrimitive.Root>
