@@ -16,7 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.database import USER_SESSIONS
 from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, fail, page, start_trial, wait_until
+from tests.support.types import NewDatabase
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
 
@@ -110,6 +112,23 @@ def test_the_wheel_runs_its_own_migrations_in_the_folder_of_another_project(tmp_
 
     assert process.wait(timeout=20) == 143, page(project)
     assert "Token:" in page(project)
+
+
+async def test_the_wheels_message_names_the_command_that_migrates_from_any_folder(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    python = install_wheel(tmp_path).with_name("python")
+    environment = {**ENVIRONMENT, "DATABASE_URL": await new_database(USER_SESSIONS)}
+    (tmp_path / "alembic.ini").write_text("[alembic]\nscript_location = another project's\n")
+    run = partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    ask = [python, "-c", "from ai_agent.services.readiness import MIGRATE; print(MIGRATE)"]
+
+    named = run(ask).stdout.strip()
+    migrated = run([python.with_name(named)])
+    again = run([python.with_name(named)])
+
+    assert named == "ai-agent-migrate"
+    assert (migrated.returncode, again.returncode) == (0, 0), migrated.stderr
 
 
 def install_wheel(folder: Path) -> Path:

@@ -9,8 +9,6 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from alembic import command
-from alembic.config import Config
 from alembic.util import CommandError
 
 from ai_agent.config import load_settings
@@ -18,6 +16,7 @@ from ai_agent.errors import ConfigurationError
 from ai_agent.local import page
 from ai_agent.local.database import hand_over, sign_in_demo_user
 from ai_agent.main import create_app
+from ai_agent.migrate import upgrade
 from ai_agent.server import OPTIONS
 
 
@@ -57,16 +56,7 @@ def web_address(listener: socket.socket) -> str:
 
 def _migrate() -> None:
     page.say("Applying the migrations")
-    configuration = Config()
-    configuration.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
-    command.upgrade(configuration, "head")
-
-
-def _migrations() -> Path:
-    """Return the folder of our migrations, never that of the project in whose folder the command runs."""
-    package = Path(__file__).parents[1]
-    shipped = package / "migrations"  # In the wheel; from the sources they are run where they stand.
-    return shipped if shipped.exists() else package.parents[1] / "alembic"
+    upgrade()
 
 
 def _serve(listener: socket.socket, text: str) -> int:

@@ -20,6 +20,10 @@ UPDATED = {
 }
 
 
+# In the wheel's environment `alembic` would run the migrations of whatever project stands in the folder.
+MIGRATE = "ai-agent-migrate" if (Path(__file__).parents[1] / "migrations").exists() else "alembic upgrade head"
+
+
 class Lack(NamedTuple):
     """One thing that is missing."""
 
@@ -69,7 +73,7 @@ class Lack(NamedTuple):
             case _:
                 return (
                     "The database is not at the migration that this release needs:"
-                    f" it has no {self.kind} {self.name}. Run 'alembic upgrade head'."
+                    f" it has no {self.kind} {self.name}. Run '{MIGRATE}'."
                 )
 
 
