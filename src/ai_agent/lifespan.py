@@ -1,5 +1,6 @@
 """What happens before the first request, and after the last."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from ai_agent.database.connection import Connection
 from ai_agent.database.pool import close_engine
 from ai_agent.errors import DatabaseNotReady, DatabaseUnavailable
 from ai_agent.services import readiness
+from ai_agent.services.assistant import tasks
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     open_files.warn_of_few()
     if settings.metrics_path != "off" and metrics.is_one_of_several():
         logger.warning(metrics.SEVERAL_WORKERS)
+    if app.state.runs is not None:
+        tasks.guard(asyncio.get_running_loop())
     await _log_what_is_missing(app)
     yield
     if app.state.runs is not None:

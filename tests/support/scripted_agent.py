@@ -1,5 +1,7 @@
 """An operator's module: an agent with tools whose model is the scripted one, where the environment says that it is."""
 
+import asyncio
+import gc
 import os
 
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunContextWrapper, function_tool
@@ -28,10 +30,35 @@ async def breaks() -> str:
     raise ConnectionError("SECRET of the tool")
 
 
+@function_tool(failure_error_function=None)
+async def exits() -> str:
+    """End the process."""
+    raise SystemExit("SECRET of the tool")
+
+
+@function_tool(failure_error_function=None)
+def interrupts() -> str:
+    """End the process from a thread."""
+    raise KeyboardInterrupt("SECRET of the tool")
+
+
+@function_tool
+async def leaves() -> str:
+    """Leave a task behind that fails."""
+
+    async def fail() -> None:
+        raise ConnectionError(client.api_key)  # The line of the code may be logged, but not the text.
+
+    asyncio.get_running_loop().create_task(fail())
+    await asyncio.sleep(0.01)
+    gc.collect()
+    return "left"
+
+
 client = AsyncOpenAI(base_url=os.environ["MODEL_URL"], api_key="SECRET", max_retries=0)
 agent = Agent(
     name="Assistant",
     instructions="Be brief.",
     model=API("scripted", client),
-    tools=[clock, whoami, breaks],
+    tools=[clock, whoami, breaks, exits, interrupts, leaves],
 )

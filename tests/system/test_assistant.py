@@ -196,6 +196,42 @@ async def test_a_tool_that_breaks_after_its_call_was_shown_ends_the_stream_with_
     assert "SECRET" not in service.log.read_text()
 
 
+@pytest.mark.parametrize("name", ["exits", "interrupts"])
+async def test_a_tool_that_would_end_the_process_ends_its_run_alone(
+    name: str,
+    client: httpx.AsyncClient,
+    sign_in: SignIn,
+    model: ModelServer,
+    database: asyncpg.Connection,
+    service: Service,
+) -> None:
+    headers = await sign_in()
+    model.script = [says(calls=(Call(name),))]
+
+    failed = await send(client, headers, message="Hello")
+    nothing = await database.fetchval("SELECT count(*) FROM messages")
+    again = await send(client, headers, message="Hello")
+
+    assert (failed.status_code, failed.json()) == (502, {"detail": FAILED})
+    assert nothing == 0
+    assert again.json()["assistant_message"] == "Hello from the model."
+    assert "SECRET" not in service.log.read_text()
+
+
+async def test_a_task_that_a_tool_leaves_behind_is_logged_without_the_text_of_its_failure(
+    client: httpx.AsyncClient, sign_in: SignIn, model: ModelServer, service: Service
+) -> None:
+    model.script = [says(calls=(Call("leaves"),)), says("Half past nine.")]
+
+    response = await send(client, await sign_in(), message="Hello")
+
+    assert response.json()["assistant_message"] == "Half past nine."
+    log = service.log.read_text()
+    assert "asyncio: Task exception was never retrieved" in log
+    assert "builtins.ConnectionError" in log
+    assert "SECRET" not in log
+
+
 @pytest.mark.parametrize("end", ["cut", "early"])
 async def test_a_failure_after_something_was_shown_ends_the_stream_with_an_error(
     end: Any, client: httpx.AsyncClient, sign_in: SignIn, model: ModelServer, database: asyncpg.Connection

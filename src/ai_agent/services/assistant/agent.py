@@ -1,5 +1,6 @@
 """The operator's agent and the SDK around it: the only module that imports the OpenAI Agents SDK."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, get_args
@@ -84,7 +85,9 @@ class Assistant:
             result = Runner.run_streamed(self._agent, given, context=context, run_config=self._config)
             await _follow(result, transcript)
             made: list[Any] = [item.to_input_item() for item in result.new_items]
-        except Exception as error:  # The agent's code, and the model's, may raise anything.
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # The agent's code, and the model's, may raise anything.
             raise _classify(error) from error
         messages = to_messages(made)
         said = [message.content for message in messages if message.role == "assistant" and message.content]
@@ -126,7 +129,7 @@ def _read_raw(raw: TResponseStreamEvent, transcript: Transcript) -> None:
         raise ProviderError
 
 
-def _classify(error: Exception) -> ApiError:
+def _classify(error: BaseException) -> ApiError:
     if isinstance(error, TRIPWIRES):
         return AssistantRefused()
     status = error.status_code if isinstance(error, openai.APIStatusError) else 0

@@ -14,6 +14,7 @@ from ai_agent.config import Settings
 from ai_agent.database.connection import Connection
 from ai_agent.errors import AssistantTooSlow, DatabaseUnavailable
 from ai_agent.services import conversations, turns
+from ai_agent.services.assistant import tasks
 from ai_agent.services.assistant.context import TurnContext
 from ai_agent.services.assistant.mapping import to_items
 from ai_agent.services.assistant.run import Run
@@ -73,6 +74,7 @@ async def _ask(
 ) -> list[Message]:
     items = [*to_items(history), {"role": "user", "content": question.message}]
     context = TurnContext(question.user_id, question.conversation_id, question.key and question.key.value)
+    tasks.in_turn.set(True)
     try:
         async with asyncio.timeout_at(deadline):
             return await assistant.ask(items, context, run.show)
