@@ -1,5 +1,7 @@
 """Messages and the SDK's items, both ways: what a run made is what the next one is given, whatever else is stored."""
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -42,7 +44,8 @@ def output(call_id: str, text: Any = "09:30") -> Item:
     return {"type": "function_call_output", "call_id": call_id, "output": text}
 
 
-IMAGE = [{"type": "input_text", "text": "A cat"}, {"type": "input_image", "image_url": "data:,", "detail": "auto"}]
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+IMAGE = [{"type": "input_text", "text": "A cat"}, {"type": "input_image", "image_url": PICTURE, "detail": "auto"}]
 
 MADE: dict[str, tuple[Item, list[Message]]] = {
     "a text": (said("Half past nine."), [assistant("Half past nine.")]),
@@ -131,12 +134,28 @@ GIVEN: dict[str, tuple[list[Message], list[Item]]] = {
         [
             {"role": "user", "content": "Hello"},
             {**CALL, "call_id": "past00001"},
-            output("past00001", [IMAGE[0], {"type": "input_image", "image_url": "data:,"}]),
+            output("past00001", [IMAGE[0], {"type": "input_image", "image_url": PICTURE}]),
         ],
     ),
     "an output that no other model can read": (
         [user(), assistant("", CALL), tool("", {**OUTPUT, "output": [{"type": "input_file", "file_id": "file_1"}]})],
         [{"role": "user", "content": "Hello"}, {**CALL, "call_id": "past00001"}, output("past00001", "")],
+    ),
+    "a call without arguments": (
+        [user(), assistant("", {**CALL, "arguments": ""}), tool("09:30", OUTPUT)],
+        [{"role": "user", "content": "Hello"}, call("past00001"), output("past00001")],
+    ),
+    "an output with a part that is empty": (
+        [user(), assistant("", CALL), tool("A cat", {**OUTPUT, "output": [IMAGE[0], {**IMAGE[1], "image_url": ""}]})],
+        [{"role": "user", "content": "Hello"}, {**CALL, "call_id": "past00001"}, output("past00001", "A cat")],
+    ),
+    "an output with an empty text beside an image": (
+        [user(), assistant("", CALL), tool("A cat", {**OUTPUT, "output": [{**IMAGE[0], "text": ""}, IMAGE[1]]})],
+        [{"role": "user", "content": "Hello"}, {**CALL, "call_id": "past00001"}, output("past00001", "A cat")],
+    ),
+    "an output with an image that is none": (
+        [user(), assistant("", CALL), tool("A cat", {**OUTPUT, "output": [{**IMAGE[1], "image_url": "data:,"}]})],
+        [{"role": "user", "content": "Hello"}, {**CALL, "call_id": "past00001"}, output("past00001", "A cat")],
     ),
     "an output that is not in the metadata": (
         [user(), assistant("", CALL), tool("09:30", {"type": "function_call_output", "call_id": "call_1"})],
@@ -159,6 +178,28 @@ GIVEN: dict[str, tuple[list[Message], list[Item]]] = {
     "no message of the user": ([assistant("Hi")], []),
     "a call of the user": ([user("Hello")._replace(metadata=CALL)], [{"role": "user", "content": "Hello"}]),
 }
+
+
+REFUSED = {
+    "no name": call("call_1", ""),
+    "a name with a space": call("call_1", "the clock"),
+    "a name with a line break": call("call_1", "clock\n"),
+    "a name that is too long": call("call_1", "c" * 65),
+    "arguments that are cut off": call("call_1", arguments='{"city": '),
+    "arguments that are no object": call("call_1", arguments="[]"),
+    "arguments that are not JSON's": call("call_1", arguments='{"city": NaN}'),
+    "arguments that are too deep": call("call_1", arguments='{"city":' * 100_000),
+}
+
+
+@pytest.mark.parametrize("metadata", REFUSED.values(), ids=REFUSED.keys())
+def test_a_call_that_a_provider_refuses_is_left_out_with_its_output(metadata: Item) -> None:
+    as_chat = chat_call("call_1", metadata["name"], metadata["arguments"])
+
+    for stored in (metadata, as_chat):
+        items = to_items([user(), assistant("", stored), tool("09:30", OUTPUT), user("Later")])
+
+        assert items == [{"role": "user", "content": "Hello"}, {"role": "user", "content": "Later"}]
 
 
 @pytest.mark.parametrize(("item", "messages"), MADE.values(), ids=MADE.keys())
@@ -212,8 +253,8 @@ def test_whatever_is_stored_a_model_is_given_texts_and_whole_pairs_only(messages
     for item in items:
         if item.get("type") == "function_call":
             assert item["call_id"] not in known, "two calls with one id"
-            assert isinstance(item["name"], str)
-            assert isinstance(item["arguments"], str)
+            assert re.fullmatch("[a-zA-Z0-9_-]{1,64}", item["name"])
+            assert isinstance(json.loads(item["arguments"]), dict)
             known.add(item["call_id"])
             waiting.add(item["call_id"])
         elif item.get("type") == "function_call_output":
@@ -234,10 +275,12 @@ def test_no_text_is_lost_after_the_first_one_of_the_user(messages: list[Message]
     assert given == spoken[first:]
 
 
+NAMES = st.from_regex("[a-zA-Z0-9_-]{1,64}", fullmatch=True)
+OBJECTS = st.dictionaries(st.text(max_size=3), JSON).map(json.dumps)
 TURNS = st.lists(
     st.one_of(
         st.text(min_size=1).map(lambda text: [said(text)]),
-        st.builds(lambda name, arguments, text: [call("c", name, arguments), output("c", text)], *[st.text()] * 3),
+        st.builds(lambda name, given, text: [call("c", name, given), output("c", text)], NAMES, OBJECTS, st.text()),
         st.just([{"type": "reasoning", "id": "rs_1", "summary": []}]),
     )
 )

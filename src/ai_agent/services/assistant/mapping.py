@@ -8,13 +8,20 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from itertools import count, dropwhile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeIs
+
+from pydantic_core import from_json
 
 from ai_agent.services.turns import Message
 
 type Item = dict[str, Any]
 
 TEXTS = {"input_text": "text", "output_text": "text", "refusal": "refusal"}
+_NAME = re.compile("[a-zA-Z0-9_-]{1,64}")
+_PARTS = {
+    "input_text": ("text", re.compile(".+", re.DOTALL)),
+    "input_image": ("image_url", re.compile(r"https?://\S+|data:image/\w+;base64,[A-Za-z0-9+/]+={0,2}")),
+}
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -112,21 +119,30 @@ def _read_metadata(message: Message) -> Iterator[_Call | _Output]:
 
 
 def _call(call_id: object, fields: Item) -> Iterator[_Call]:
+    """The call, if every provider takes it: one that is refused would be refused in each turn that follows."""
     name, arguments = fields.get("name"), fields.get("arguments")
-    if isinstance(call_id, str) and isinstance(name, str) and isinstance(arguments, str):
+    arguments = "{}" if arguments == "" else arguments  # Some models write nothing for a tool that takes nothing.
+    if isinstance(call_id, str) and isinstance(name, str) and _NAME.fullmatch(name) and _is_object(arguments):
         yield _Call(call_id, name, arguments)
+
+
+def _is_object(arguments: object) -> TypeIs[str]:
+    try:
+        return isinstance(arguments, str) and isinstance(from_json(arguments, allow_inf_nan=False), dict)
+    except ValueError:
+        return False
 
 
 def _read_output(output: object, content: str) -> str | list[Item]:
     """What the tool gave if another model can take all of it, texts and images by URL, and else what people read."""
     if not isinstance(output, list):
         return output if isinstance(output, str) else content
-    fields = {"input_text": "text", "input_image": "image_url"}
     parts = [
-        {"type": kind, name: part[name]}
+        {"type": kind, field: part[field]}
         for part in output
-        if isinstance(part, dict) and isinstance(kind := part.get("type"), str)
-        if (name := fields.get(kind)) and isinstance(part.get(name), str)
+        if isinstance(part, dict)
+        for kind, (field, form) in _PARTS.items()
+        if part.get("type") == kind and isinstance(part.get(field), str) and form.fullmatch(part[field])
     ]
     return parts if parts and len(parts) == len(output) else content
 
