@@ -17,6 +17,8 @@ MODULES = {
     "keyless_agent": "import os\n\nkey = os.environ['A_VARIABLE_THAT_NOBODY_SETS']\n",
     "wrong_agent": "agent = (\n",
     "ending_agent": "import sys\nsys.exit('secret-word')\n",
+    "computing_agent": "class Holder:\n    @property\n    def agent(self):\n        raise KeyError('secret-word')\n"
+    "holder = Holder()\n",
     "hungry_agent": "import a_module_that_nobody_has\n",
 }
 
@@ -34,6 +36,10 @@ MISTAKES = {
     "keyless_agent:agent": "ASSISTANT: importing keyless_agent raises KeyError in keyless_agent.py, line 3",
     "wrong_agent:agent": "ASSISTANT: importing wrong_agent raises SyntaxError in wrong_agent.py, line 1",
     "ending_agent:agent": "ASSISTANT: importing ending_agent raises SystemExit in ending_agent.py, line 2",
+    "computing_agent:holder.agent": "ASSISTANT: reading computing_agent:holder.agent raises KeyError in"
+    " computing_agent.py, line 4",
+    "whole_agent.py:agent": "ASSISTANT names a module, not a file: leave off .py, as in whole_agent:agent",
+    "no_agent.py:agent": "ASSISTANT names a module, not a file: leave off .py, as in no_agent:agent",
     "hungry_agent:agent": "ASSISTANT: hungry_agent imports a_module_that_nobody_has, which is not installed",
 }
 
@@ -51,6 +57,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_an_agent_is_found_in_the_working_directory() -> None:
     assert isinstance(load("whole_agent:agent"), Assistant)
+
+
+def test_a_space_around_the_name_is_left_off() -> None:
+    assert isinstance(load(" whole_agent:agent "), Assistant)
 
 
 @pytest.mark.parametrize(("reference", "sentence"), MISTAKES.items(), ids=MISTAKES.keys())

@@ -25,7 +25,7 @@ def load(reference: str) -> "Assistant":
         from ai_agent.services.assistant.agent import Assistant  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(EXTRA) from error
-    module, _, attribute = reference.partition(":")
+    module, _, attribute = reference.strip().partition(":")
     if not module or module.startswith(".") or not attribute:
         raise ConfigurationError("ASSISTANT must name an agent as module:attribute, such as my_agent:agent")
     loaded = _import(module)
@@ -33,6 +33,8 @@ def load(reference: str) -> "Assistant":
         found = attrgetter(attribute)(loaded)
     except AttributeError:
         raise ConfigurationError(f"ASSISTANT: the module {module} has no attribute {attribute}") from None
+    except (Exception, SystemExit) as error:  # It may be computed by the operator's code.
+        raise ConfigurationError(f"ASSISTANT: reading {reference} raises {_describe(error, module)}") from error
     if not isinstance(found, Agent):
         raise ConfigurationError(f"ASSISTANT: {reference} is of the type {type(found).__name__}, not an agents.Agent")
     return Assistant(found)
@@ -46,6 +48,9 @@ def _import(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
+            if module.endswith(".py"):
+                hint = f"leave off .py, as in {module.removesuffix('.py')}:agent"
+                raise ConfigurationError(f"ASSISTANT names a module, not a file: {hint}") from None
             where = "in the working directory or on the Python path"
             raise ConfigurationError(f"ASSISTANT: there is no module {module} {where}") from None
         raise ConfigurationError(f"ASSISTANT: {module} imports {error.name}, which is not installed") from error
