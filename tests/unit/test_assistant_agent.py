@@ -130,6 +130,17 @@ async def test_a_call_is_shown_with_its_output_and_both_are_made_between_the_tex
     ]
 
 
+async def test_half_a_character_in_a_step_before_the_last_does_not_end_the_turn(
+    model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    model.script = [says("Look:\ud83d", calls=(Call("clock", '{"city": "Karachi"}'),)), says("It is 09:30.")]
+
+    messages, _ = await ask(agent_of(api))
+
+    assert [message.content for message in messages] == ["Look:\ufffd", "", "09:30 in Karachi for ada", "It is 09:30."]
+    assert "Look:\ufffd" in json.dumps(model.messages(), ensure_ascii=False)
+
+
 async def test_arguments_that_are_no_json_are_shown_as_the_model_wrote_them(
     model: ModelServer, agent_of: AgentOf, api: Any
 ) -> None:

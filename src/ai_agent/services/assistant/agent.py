@@ -23,6 +23,7 @@ from agents import (
 from agents.items import TResponseStreamEvent
 from agents.models import openai_chatcompletions, openai_responses
 from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
+from agents.run import CallModelData, ModelInputData
 from openai.resources.chat.completions import completions
 from openai.resources.responses import responses
 from openai.types.chat import ChatCompletionChunk
@@ -31,7 +32,7 @@ from pydantic import BaseModel
 
 from ai_agent.errors import ApiError, AssistantFailed, AssistantRefused, AssistantUnavailable
 from ai_agent.services.assistant.context import TurnContext
-from ai_agent.services.assistant.mapping import Item, to_messages
+from ai_agent.services.assistant.mapping import Item, clean, to_messages
 from ai_agent.services.assistant.parts import Part, Transcript
 from ai_agent.services.turns import Message
 
@@ -67,7 +68,7 @@ class Assistant:
             event.model_rebuild()
         # By default the SDK sends what people write to OpenAI, as traces, whatever model answers.
         set_tracing_disabled(True)
-        self._config = RunConfig(tracing_disabled=True)
+        self._config = RunConfig(tracing_disabled=True, call_model_input_filter=_clean_input)
         for name in ("httpx", "httpx2"):  # A line for each call of a model, with its URL.
             logging.getLogger(name).setLevel(logging.WARNING)
         # Unless it comes from OpenAI's own URL, the SDK takes a stream of Chat Completions that ends without saying so,
@@ -99,6 +100,11 @@ class Assistant:
 
     async def close(self) -> None:
         await self._config.model_provider.aclose()
+
+
+def _clean_input(given: CallModelData[TurnContext]) -> ModelInputData:
+    """What the model is sent; it holds what the run's last steps made, which may be text that UTF-8 cannot hold."""
+    return ModelInputData(clean(given.model_data.input), clean(given.model_data.instructions))
 
 
 async def _follow(result: RunResultStreaming, transcript: Transcript) -> None:
