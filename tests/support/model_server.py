@@ -61,6 +61,7 @@ class ModelServer:
         self.answering = 0
         """The requests whose connection is open and whose response has not ended."""
         self._changed = asyncio.Event()
+        self._clients: set[asyncio.StreamWriter] = set()
 
     def reset(self) -> None:
         """Forget the script, and what was asked."""
@@ -82,10 +83,17 @@ class ModelServer:
         return [message for message in given if message.get("role") != "system"]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while await self._answer(reader, writer):
                 pass
         writer.close()
+        self._clients.discard(writer)
+
+    def close_clients(self) -> None:
+        """As the server of Python 3.13 does."""
+        for writer in self._clients:
+            writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         asked = await _read(reader)
@@ -241,5 +249,5 @@ async def run_model_server() -> AsyncIterator[ModelServer]:
         yield model
     finally:
         server.close()
-        server.close_clients()
+        model.close_clients()
         await server.wait_closed()
