@@ -30,6 +30,8 @@ class Reply:
     silence: float = 0
     pause: float = 0
     status: int = 200
+    refuses: bool = False
+    """Whether the pieces are a refusal, over Chat Completions."""
     end: End = "completed"
     """`cut` breaks the connection off; `early` ends the response in order, but before the model has said so."""
 
@@ -175,7 +177,7 @@ def _chat_events(reply: Reply, *, streamed: bool) -> Events:
         yield _completion([{"index": 0, "message": message, "finish_reason": finish}], "chat.completion"), False
         return
     for piece in reply.pieces:
-        yield _chunk({"role": "assistant", "content": piece}), True
+        yield _chunk({"role": "assistant", "refusal" if reply.refuses else "content": piece}), True
     for call in calls:
         yield _chunk({"tool_calls": [call]}), False
     if reply.end == "completed":

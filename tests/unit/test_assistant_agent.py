@@ -141,6 +141,15 @@ async def test_half_a_character_in_a_step_before_the_last_does_not_end_the_turn(
     assert "Look:\ufffd" in json.dumps(model.messages(), ensure_ascii=False)
 
 
+async def test_a_refusal_is_the_reply(model: ModelServer, agent_of: AgentOf) -> None:
+    model.script = [says("I will ", "not.", refuses=True)]
+
+    messages, shown = await ask(agent_of())
+
+    assert messages == [Message("assistant", "I will not.", None)]
+    assert shown == [TextStart(1), TextDelta(1, "I will "), TextDelta(1, "not."), TextEnd(1)]
+
+
 async def test_arguments_that_are_no_json_are_shown_as_the_model_wrote_them(
     model: ModelServer, agent_of: AgentOf, api: Any
 ) -> None:

@@ -10,9 +10,13 @@ from agents import (
     Agent,
     InputGuardrailTripwireTriggered,
     ModelBehaviorError,
+    ModelRefusalError,
     ModelTimeoutError,
     OutputGuardrailTripwireTriggered,
     RunConfig,
+    RunErrorHandlerInput,
+    RunErrorHandlerResult,
+    RunErrorHandlers,
     Runner,
     RunResultStreaming,
     StreamEvent,
@@ -59,6 +63,15 @@ UNAVAILABLE = (openai.APIConnectionError, ModelTimeoutError, ProviderError)
 TEMPORARY = {"server_error", "rate_limit_exceeded"}
 
 
+def _accept_refusal(given: RunErrorHandlerInput[TurnContext]) -> RunErrorHandlerResult:
+    """A model's refusal is its reply, which the stream has shown, while the SDK takes it for a failure."""
+    refusal = given.error.refusal if isinstance(given.error, ModelRefusalError) else ""
+    return RunErrorHandlerResult(refusal, include_in_history=False)  # The run has the message already.
+
+
+HANDLERS = RunErrorHandlers[TurnContext](model_refusal=_accept_refusal)
+
+
 class Assistant:
     """An agent that is asked for replies."""
 
@@ -83,7 +96,9 @@ class Assistant:
         given: Any = items
         transcript = Transcript(show)
         try:
-            result = Runner.run_streamed(self._agent, given, context=context, run_config=self._config)
+            result = Runner.run_streamed(
+                self._agent, given, context=context, run_config=self._config, error_handlers=HANDLERS
+            )
             await _follow(result, transcript)
             made: list[Any] = [item.to_input_item() for item in result.new_items]
         except (asyncio.CancelledError, GeneratorExit):
