@@ -336,6 +336,101 @@ async def test_a_message_that_was_not_stored_survives_a_reload_and_is_stored_onc
     assert await texts(everyone) == [["Good morning!", "Echo: Good morning!"]]
 
 
+async def test_each_message_that_was_not_stored_survives_a_reload_in_its_own_conversation(
+    page: Page, everyone: asyncpg.Connection, network: Proxy
+) -> None:
+    await say(page, "Good morning!")
+    network.refuse()
+    await send(page, "Are you there?")
+    for text in ("First", "Second"):
+        await expect(page.locator(".unsent p")).to_have_text(AWAY)
+        await page.get_by_role("button", name="New conversation").click()
+        await send(page, text)
+    await expect(page.locator(".unsent p")).to_have_text(AWAY)
+
+    for _ in range(2):
+        await page.reload()
+        await expect(log(page)).to_have_text("Second")
+        await expect(page.locator(".unsent p")).to_have_text(AWAY)
+        await expect(conversations(page)).to_have_text(["First", "Second"])
+    await network.forward()
+    await page.locator("aside").get_by_role("button", name="Try again").click()
+    await expect(conversations(page)).to_have_text(["First", "Second", "Good morning!"])
+    for title, text in (("Good morning!", "Are you there?"), ("First", "First"), ("Second", "Second")):
+        await conversations(page).filter(has_text=title).click()
+        await expect(page.locator(".unsent p")).to_have_text(AWAY)
+        await page.locator(".unsent").get_by_role("button", name="Try again").click()
+        await replied(page, text)
+
+    await expect(page.locator(".unsent")).to_have_count(0)
+    await page.reload()
+    await conversations(page).filter(has_text="Good morning!").click()
+    await expect(log(page)).to_have_text("Good morning!Echo: Good morning!Are you there?Echo: Are you there?")
+    assert await texts(everyone) == [
+        ["Good morning!", "Echo: Good morning!", "Are you there?", "Echo: Are you there?"],
+        ["First", "Echo: First"],
+        ["Second", "Echo: Second"],
+    ]
+
+
+async def test_a_phone_says_what_could_not_be_read_and_keeps_the_address_and_the_message(
+    page: Page, everyone: asyncpg.Connection, network: Proxy
+) -> None:
+    await page.set_viewport_size({"width": 360, "height": 640})
+    await say(page, "Good morning!")
+    address = f"#{await everyone.fetchval('SELECT id FROM conversations')}"
+    network.refuse()
+    await send(page, "Are you there?")
+    await expect(page.locator(".unsent p")).to_have_text(AWAY)
+
+    problem = page.locator(".viewport > p[role=alert]")
+    for _ in range(2):
+        await page.reload()
+        await expect(problem).to_be_in_viewport()
+        await expect(problem).to_contain_text("The chat service does not answer at ")
+        await expect(page.locator(".unsent p")).to_have_text(AWAY)
+        await expect(log(page)).to_have_text("Are you there?")
+        assert await page.evaluate("location.hash") == address
+    await network.forward()
+    await problem.get_by_role("button", name="Try again").click()
+    await expect(problem).to_have_count(0)
+    await expect(log(page)).to_have_text("Good morning!Echo: Good morning!Are you there?")
+    await page.locator(".unsent").get_by_role("button", name="Try again").click()
+
+    await replied(page, "Are you there?")
+    await expect(log(page)).to_have_text("Good morning!Echo: Good morning!Are you there?Echo: Are you there?")
+    assert await texts(everyone) == [["Good morning!", "Echo: Good morning!", "Are you there?", "Echo: Are you there?"]]
+
+
+async def test_a_message_whose_history_could_not_be_read_is_taken_back_whole(
+    page: Page, everyone: asyncpg.Connection, network: Proxy
+) -> None:
+    await say(page, "Good morning!")
+    network.refuse()
+    await send(page, "Are you there?")
+    await page.reload()
+    await expect(page.locator(".unsent p")).to_have_text(AWAY)
+    await network.forward()
+
+    await page.get_by_role("button", name="Take back").click()
+
+    await expect(composer(page)).to_have_value("Are you there?")
+    await expect(log(page)).to_have_text("Good morning!Echo: Good morning!")
+    assert await texts(everyone) == [["Good morning!", "Echo: Good morning!"]]
+
+
+async def test_an_address_of_no_conversation_begins_a_new_one_and_says_why(
+    page: Page, everyone: asyncpg.Connection
+) -> None:
+    await page.evaluate("location.hash = '2147483647'")
+    await page.reload()
+    await expect(page.locator("aside").get_by_role("alert")).to_contain_text("not found")
+
+    await say(page, "Good morning!")
+
+    assert await texts(everyone) == [["Good morning!", "Echo: Good morning!"]]
+
+
 async def test_a_page_that_is_left_before_the_response_came_shows_the_stored_turn_once(
     page: Page, everyone: asyncpg.Connection, network: Proxy
 ) -> None:

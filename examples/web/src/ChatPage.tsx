@@ -63,7 +63,7 @@ function OpenPage({ conversations, open, user }: OpenPageProps) {
           <ThreadList problem={problem} onRetry={conversations.retry} onChoose={() => setIsListShown(false)} />
           <Account name={user.name} />
         </aside>
-        <Thread takeBack={() => conversations.takeBack(open)} />
+        <Thread problem={problem} onRetry={conversations.retry} takeBack={() => conversations.takeBack(open)} />
       </div>
     </AssistantRuntimeProvider>
   );

@@ -5,16 +5,18 @@ import { ComposerPrimitive, MessagePrimitive, ThreadPrimitive, useAui, useAuiSta
 import { useAISDKChat } from "@assistant-ui/react-ai-sdk";
 import { MarkdownTextPrimitive } from "@assistant-ui/react-markdown";
 
+import { Problem } from "./Problem";
 import { ToolCall } from "./ToolCall";
 
-export function Thread({ takeBack }: { takeBack: () => Promise<string> }) {
+type ThreadProps = { problem: string; onRetry: () => void; takeBack: () => Promise<string> };
+
+export function Thread({ problem, onRetry, takeBack }: ThreadProps) {
   const isRunning = useAuiState(({ thread }) => thread.isRunning);
   return (
     <ThreadPrimitive.Root className="thread">
       <ThreadPrimitive.Viewport className="viewport">
-        <ThreadPrimitive.Empty>
-          <h1 className="welcome">What is on your mind?</h1>
-        </ThreadPrimitive.Empty>
+        <Problem problem={problem} onRetry={onRetry} />
+        <ThreadPrimitive.Empty>{!problem && <h1 className="welcome">What is on your mind?</h1>}</ThreadPrimitive.Empty>
         <div className="messages" role="log" aria-label="Messages" aria-busy={isRunning}>
           <ThreadPrimitive.Messages>
             {({ message }) => (message.role === "user" ? <UserMessage /> : <AssistantMessage />)}

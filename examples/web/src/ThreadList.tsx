@@ -8,6 +8,8 @@ import {
 } from "@assistant-ui/react";
 import { useState, type FormEvent } from "react";
 
+import { Problem } from "./Problem";
+
 type ThreadListProps = { problem: string; onRetry: () => void; onChoose: () => void };
 
 export function ThreadList({ problem, onRetry, onChoose }: ThreadListProps) {
@@ -16,14 +18,7 @@ export function ThreadList({ problem, onRetry, onChoose }: ThreadListProps) {
       <ThreadListPrimitive.New className="primary" onClick={onChoose}>
         New conversation
       </ThreadListPrimitive.New>
-      {problem && (
-        <p role="alert">
-          {problem}{" "}
-          <button className="link" onClick={onRetry}>
-            Try again
-          </button>
-        </p>
-      )}
+      <Problem problem={problem} onRetry={onRetry} />
       <ThreadListPrimitive.Items>{() => <Item onChoose={onChoose} />}</ThreadListPrimitive.Items>
     </ThreadListPrimitive.Root>
   );

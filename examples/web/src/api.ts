@@ -58,7 +58,8 @@ export async function orExplain(input: RequestInfo | URL, init?: RequestInit): P
   if (response.ok) return response;
   if (response.status === 401) throw new Error("Your session has ended. Sign in again.");
   const body: unknown = await response.json().catch(() => null);
-  throw new Error(detailOf(body) ?? `The service answered with status ${response.status}.`);
+  const reason = detailOf(body) ?? `The service answered with status ${response.status}.`;
+  throw new Error(reason, { cause: response.status });
 }
 
 function detailOf(body: unknown): string | undefined {

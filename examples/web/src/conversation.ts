@@ -10,20 +10,29 @@ export type Stored = { id: number; title: string; replayed: boolean };
 
 export class Conversation {
   readonly chat: Chat<Message>;
+  /** Does the chat begin with all that was stored when the conversation was opened? */
+  isWhole: boolean;
+  /** How many of the chat's messages were read from the service. */
+  #read: number;
   /** A text that was taken back, and the id under which it may have been stored after all. */
   #takenBack: { id: string; text: string } | null = null;
 
-  /** `key` names the conversation in the page, as `id` is null until its first turn is stored. */
+  /**
+   * `key` names the conversation in the page, as `id` is null until its first turn is stored.
+   * `messages` is null until the history could be read.
+   */
   constructor(
     readonly key: string,
     public id: number | null,
-    messages: Message[],
+    messages: Message[] | null,
     readonly token: string,
     readonly outbox: Outbox,
     readonly onChange: (stored?: Stored) => void,
   ) {
+    this.isWhole = messages !== null;
+    this.#read = messages?.length ?? 0;
     this.chat = new Chat<Message>({
-      messages,
+      messages: messages ?? [],
       transport: new DefaultChatTransport({
         api: "/api/chat",
         fetch: fetchStream,
@@ -67,6 +76,13 @@ export class Conversation {
     return this.chat.regenerate();
   }
 
+  /** Shows the history before the message on its way. It may hold that message too, so it is read again afterwards. */
+  show(stored: Message[]): void {
+    if (this.isWhole) return;
+    this.chat.messages = [...stored, ...this.chat.messages.slice(this.#read)];
+    this.#read = stored.length;
+  }
+
   get #sent(): Message | undefined {
     return this.chat.messages.findLast(({ role }) => role === "user");
   }
@@ -78,13 +94,17 @@ export class Conversation {
   }
 
   /** Goes on with what is stored, if it could be read, and returns the text that could not be sent, unless it was. */
-  takeBack(stored: Message[] = this.chat.messages.slice(0, this.chat.messages.indexOf(this.#sent!))): string {
+  takeBack(stored: Message[] | null): string {
     const { id } = this.#sent!;
     const text = textOf(this.#sent);
-    const isStored = countOfTurns(stored) >= countOfTurns(this.chat.messages);
+    const before = stored ?? this.chat.messages.slice(0, this.chat.messages.indexOf(this.#sent!));
+    // The turns of a history that was never read cannot be compared: the text is kept rather than lost.
+    const isStored = this.isWhole && countOfTurns(before) >= countOfTurns(this.chat.messages);
     this.#takenBack = isStored ? null : { id, text };
     this.forget();
-    this.chat.messages = stored;
+    this.chat.messages = before;
+    this.#read = before.length;
+    this.isWhole ||= stored !== null;
     this.chat.clearError();
     return isStored ? "" : text;
   }

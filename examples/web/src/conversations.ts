@@ -17,8 +17,6 @@ export class Conversations {
   #listed: ListedConversation[] = [];
   #wanted = "";
   #begun = 0;
-  /** What an earlier visit to the page left unfinished. */
-  #left: Sent | null;
   #state: State = { threads: [], open: null, problem: "" };
 
   constructor(
@@ -27,7 +25,6 @@ export class Conversations {
   ) {
     this.#api = createApi(token);
     this.#outbox = createOutbox(userId);
-    this.#left = this.#outbox.read();
   }
 
   readonly getState = (): State => this.#state;
@@ -37,53 +34,53 @@ export class Conversations {
     return () => this.#listeners.delete(listener);
   };
 
-  readonly refresh = (): Promise<void> =>
+  readonly refresh = (): Promise<unknown> =>
     this.#attempt(async () => {
       this.#listed = await this.#api.list();
     });
 
-  /** Begins with the message that was on its way when the page was left, else with this conversation, else anew. */
+  /** Sends on what was left on its way, and begins with this conversation, else with what was sent last, else anew. */
   readonly begin = async (id: number | null): Promise<void> => {
     if (this.#state.open) return;
-    const first = this.#left ? this.#left.conversationId : id;
-    this.openNew();
+    const resumed = this.#outbox.read().map((sent) => this.#resume(sent));
+    const first = id === null ? resumed.at(-1) : (this.#kept.get(String(id)) ?? this.#keep(String(id), id, null));
+    if (!first) this.openNew();
+    else this.#show(first);
     await this.refresh();
-    if (first !== null) await this.open(String(first));
+    if (first?.id) await this.#readFirst(first);
   };
 
   /** Reads again what could not be read. */
   readonly retry = async (): Promise<void> => {
     await this.refresh();
-    if (this.#wanted !== this.#state.open?.key) await this.open(this.#wanted);
+    const { open } = this.#state;
+    if (this.#wanted !== open?.key || !open.isWhole) await this.open(this.#wanted);
   };
 
   readonly openNew = (): void => {
-    this.#wanted = `new-${++this.#begun}`;
-    this.#open(this.#wanted, null, []);
+    this.#show(this.#keep(`new-${++this.#begun}`, null, []));
   };
 
   /** Opens a conversation as it is stored now, or as it was left if a message of it is still on its way. */
   readonly open = async (key: string): Promise<void> => {
     this.#wanted = key;
     const kept = this.#kept.get(key);
-    if (kept && (kept.isUnsettled || kept.id === null)) return this.#change({ open: kept });
-    await this.#attempt(async () => {
-      const id = kept?.id ?? Number(key);
-      const messages = toMessages(await this.#api.history(id));
-      if (this.#wanted === key) this.#open(key, id, messages);
-    });
+    const isKept = kept && (kept.isUnsettled || kept.id === null);
+    if (isKept) this.#show(kept);
+    if (!isKept || !kept.isWhole) await this.#attempt(() => this.#read(key));
   };
 
-  readonly rename = (key: string, title: string): Promise<void> =>
-    this.#attempt(async () => {
+  readonly rename = async (key: string, title: string): Promise<void> => {
+    await this.#attempt(async () => {
       const id = this.#idOf(key);
       if (id === null) throw new Error("A conversation can be renamed once its first message is stored.");
       await this.#api.rename(id, title);
       this.#listed = await this.#api.list();
     });
+  };
 
-  readonly remove = (key: string): Promise<void> =>
-    this.#attempt(async () => {
+  readonly remove = async (key: string): Promise<void> => {
+    await this.#attempt(async () => {
       const id = this.#idOf(key);
       if (id !== null) await this.#api.remove(id);
       this.#kept.get(key)?.forget();
@@ -91,10 +88,11 @@ export class Conversations {
       this.#kept.delete(key);
       if (this.#state.open?.key === key) this.openNew();
     });
+  };
 
   /** Gives back the text of the message that could not be sent; nothing if it turns out to be stored. */
   readonly takeBack = async (conversation: Conversation): Promise<string> => {
-    let stored: Message[] | undefined;
+    let stored: Message[] | null = null;
     await this.#attempt(async () => {
       this.#listed = await this.#api.list();
       stored = conversation.id === null ? [] : toMessages(await this.#api.history(conversation.id));
@@ -104,14 +102,43 @@ export class Conversations {
     return text;
   };
 
-  #open(key: string, id: number | null, messages: Message[]): void {
+  #keep(key: string, id: number | null, messages: Message[] | null): Conversation {
     const onChange = (stored?: Stored) => (stored ? this.#settle(key, stored) : this.#change({}));
     const conversation = new Conversation(key, id, messages, this.token, this.#outbox, onChange);
     this.#kept.set(key, conversation);
-    this.#change({ open: conversation, problem: "" });
-    if (this.#left?.conversationId !== id) return;
-    void conversation.resend(this.#left);
-    this.#left = null;
+    return conversation;
+  }
+
+  #show(open: Conversation): void {
+    this.#wanted = open.key;
+    this.#change({ open, problem: "" });
+  }
+
+  /** Sends what an earlier visit to the page left on its way, each message in its own conversation. */
+  #resume(sent: Sent): Conversation {
+    const id = sent.conversationId;
+    const conversation =
+      id === null ? this.#keep(`new-${++this.#begun}`, null, []) : this.#keep(String(id), id, null);
+    void conversation.resend(sent);
+    return conversation;
+  }
+
+  /** The address may name a conversation that was deleted, or another user's: a new one takes its place. */
+  async #readFirst(first: Conversation): Promise<void> {
+    const status = await this.#attempt(() => this.#read(first.key));
+    if (status !== 404 || first.isUnsettled || this.#state.open !== first) return;
+    const { problem } = this.#state;
+    this.#kept.delete(first.key);
+    this.openNew();
+    this.#change({ problem });
+  }
+
+  async #read(key: string): Promise<void> {
+    const id = this.#idOf(key)!;
+    const messages = toMessages(await this.#api.history(id));
+    const kept = this.#kept.get(key);
+    if (kept?.isUnsettled) kept.show(messages);
+    else if (this.#wanted === key) this.#show(this.#keep(key, id, messages));
   }
 
   /** A turn is stored. If an earlier try had stored it, the page may show it twice, and reads the history again. */
@@ -119,16 +146,19 @@ export class Conversations {
     if (!this.#listed.some((conversation) => conversation.id === id)) this.#listed = [{ id, title }, ...this.#listed];
     this.#change({});
     void this.refresh();
-    if (replayed && this.#state.open?.key === key) void this.open(key);
+    const { open } = this.#state;
+    if (open?.key === key && (replayed || !open.isWhole)) void this.open(key);
   }
 
-  /** Does what may fail, and shows why it did. */
-  async #attempt(work: () => Promise<void>): Promise<void> {
+  /** Does what may fail, and shows why it did; returns the status of the service's refusal. */
+  async #attempt(work: () => Promise<void>): Promise<unknown> {
     try {
       await work();
       this.#change({ problem: "" });
+      return null;
     } catch (error) {
       this.#change({ problem: (error as Error).message });
+      return (error as Error).cause;
     }
   }
 
