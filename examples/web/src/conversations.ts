@@ -3,11 +3,10 @@ import { createApi, type Api, type ListedConversation } from "./api";
 import { Conversation, type Stored } from "./conversation";
 import { toMessages, type Message } from "./messages";
 import { createOutbox, type Outbox, type Sent } from "./outbox";
+import { threadsOf, type Thread } from "./threads";
 
 /** `problem` says why the last thing that was asked for could not be done. */
 type State = { threads: Thread[]; open: Conversation | null; problem: string };
-/** An entry of assistant-ui's thread list. */
-type Thread = { status: "regular"; id: string; title: string };
 
 export class Conversations {
   readonly #api: Api;
@@ -44,8 +43,7 @@ export class Conversations {
     if (this.#state.open) return;
     const resumed = this.#outbox.read().map((sent) => this.#resume(sent));
     const first = id === null ? resumed.at(-1) : (this.#kept.get(String(id)) ?? this.#keep(String(id), id, null));
-    if (!first) this.openNew();
-    else this.#show(first);
+    this.#show(first ?? this.#keepNew());
     await this.refresh();
     if (first?.id) await this.#readFirst(first);
   };
@@ -58,7 +56,7 @@ export class Conversations {
   };
 
   readonly openNew = (): void => {
-    this.#show(this.#keep(`new-${++this.#begun}`, null, []));
+    this.#show(this.#keepNew());
   };
 
   /** Opens a conversation as it is stored now, or as it was left if a message of it is still on its way. */
@@ -109,6 +107,10 @@ export class Conversations {
     return conversation;
   }
 
+  #keepNew(): Conversation {
+    return this.#keep(`new-${++this.#begun}`, null, []);
+  }
+
   #show(open: Conversation): void {
     this.#wanted = open.key;
     this.#change({ open, problem: "" });
@@ -117,8 +119,7 @@ export class Conversations {
   /** Sends what an earlier visit to the page left on its way, each message in its own conversation. */
   #resume(sent: Sent): Conversation {
     const id = sent.conversationId;
-    const conversation =
-      id === null ? this.#keep(`new-${++this.#begun}`, null, []) : this.#keep(String(id), id, null);
+    const conversation = id === null ? this.#keepNew() : this.#keep(String(id), id, null);
     void conversation.resend(sent);
     return conversation;
   }
@@ -163,19 +164,8 @@ export class Conversations {
   }
 
   #change(change: Partial<State>): void {
-    this.#state = { ...this.#state, ...change, threads: this.#threads() };
+    this.#state = { ...this.#state, ...change, threads: threadsOf([...this.#kept.values()], this.#listed) };
     for (const listener of this.#listeners) listener();
-  }
-
-  /** What is stored, and before it the new conversations whose first message is still on its way. */
-  #threads(): Thread[] {
-    const kept = [...this.#kept.values()];
-    const begun = kept.filter(({ id, chat }) => id === null && chat.messages.length > 0);
-    const keyOf = (id: number) => kept.find((conversation) => conversation.id === id)?.key ?? String(id);
-    return [
-      ...begun.map(({ key, title }) => ({ status: "regular" as const, id: key, title })),
-      ...this.#listed.map(({ id, title }) => ({ status: "regular" as const, id: keyOf(id), title: title ?? "" })),
-    ];
   }
 
   #idOf(key: string): number | null {
