@@ -62,9 +62,9 @@ class Settings(BaseSettings):
     metrics_path: str = "/metrics"
     """Where Prometheus finds the metrics; `off` closes it."""
     database_pool_size: int = Field(default=5, ge=1, le=1000)
-    """Connections kept open by each process."""
+    """With `database_max_overflow`, the most connections that a process opens; the server closes idle ones."""
     database_max_overflow: int = Field(default=10, ge=0, le=1000)
-    """Connections opened beyond the pool in a burst, and closed after it."""
+    """Added to the pool's size: the two make one bound."""
     database_pool_timeout: float = Field(default=2.0, gt=0, le=4)
     """Seconds a request waits for a connection before it is answered 503."""
     database_timeout: float = Field(default=3.0, gt=0, le=4.5)

@@ -41,7 +41,7 @@ class Metrics:
         in_progress = Gauge("http_requests_in_progress", "Requests that are being served.", registry=self.registry)
         in_progress.set_function(lambda: self.in_progress)
         self.unavailable = Counter(
-            "database_unavailable", "Responses with status 503, by cause.", ["cause"], registry=self.registry
+            "database_unavailable", "503s of the database, by cause.", ["cause"], registry=self.registry
         )
         for cause in get_args(Cause):  # A rate is only seen from the second value on, so the first one is 0.
             self.unavailable.labels(cause)

@@ -35,7 +35,7 @@ class Conversation(SQLModel, table=True):
     __tablename__ = "conversations"
     __table_args__ = (
         Index(None, "user_id", "updated_at", "id"),  # The list, read backwards.
-        Index(None, "created_at"),  # Retention by age.
+        Index(None, "created_at"),  # Retention by last use.
     )
 
     id: int = Field(sa_column=Column(BigInteger, Identity(), primary_key=True))

@@ -1,6 +1,6 @@
 """Making a turn: the history is read, the agent is asked while no connection is held, and then all of it is stored.
 
-So a run that fails, or a process that dies, leaves nothing behind, and its key is free.
+So a run that fails leaves nothing behind, and its key is free; a process that dies leaves that, or the whole turn.
 """
 
 import asyncio
