@@ -8,7 +8,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from itertools import count, dropwhile
-from typing import Any, NamedTuple, TypeIs
+from typing import Any, NamedTuple, TypeGuard
 
 from pydantic_core import from_json
 
@@ -126,7 +126,7 @@ def _call(call_id: object, fields: Item) -> Iterator[_Call]:
         yield _Call(call_id, name, arguments)
 
 
-def _is_object(arguments: object) -> TypeIs[str]:
+def _is_object(arguments: object) -> TypeGuard[str]:
     try:
         return isinstance(arguments, str) and isinstance(from_json(arguments, allow_inf_nan=False), dict)
     except ValueError:
