@@ -2,14 +2,13 @@
 
 import asyncio
 import secrets
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from asyncpg.connect_utils import SessionAttribute
 
-from ai_agent.database.settings import MARKER, Level, make_levels
+from ai_agent.database.dial import dial
+from ai_agent.database.settings import Level, make_levels
 from ai_agent.database.target import Target
 
 # The share of the time that connecting may take; the hosts divide it.
@@ -42,7 +41,7 @@ class Connector:
         for_migrations: bool = False,
         connection_class: type[asyncpg.Connection] = asyncpg.Connection,
     ) -> None:
-        """Connect within `seconds`. The statements of a migration get no time-out from the service."""
+        """Each connection is made within `seconds`. For migrations, statements get no time-out from the service."""
         self._target = target
         self._seconds = seconds
         self._class = connection_class
@@ -92,7 +91,7 @@ class Connector:
         self._hosts.insert(place, host)
 
     async def _try(self, host: tuple[str, int]) -> tuple[asyncpg.Connection, bool]:
-        """A connection, and whether it takes writes where that matters."""
+        """A connection, and whether it is usable: it takes writes, or it is the only host and need not."""
         connection = await self._open(host)
         if self._target.sessions == "any" and len(self._hosts) == 1:
             return connection, True
@@ -106,7 +105,7 @@ class Connector:
         for number, level in enumerate(levels):
             marker = secrets.token_hex(8)
             try:
-                connection = await self._dial(host, level, marker)
+                connection = await dial(self._target, host, level, marker, self._seconds, self._class)
             except (asyncpg.PostgresError, asyncpg.InternalClientError) as error:
                 if level is levels[-1] or not _is_about_settings(error):
                     raise
@@ -129,43 +128,9 @@ class Connector:
                 raise refusal  # No pooler: the server was away for a moment, or does not know what the URL asks for.
         return not level.question or await _is_true(connection, level.question.replace("{marker}", marker))
 
-    async def _dial(self, host: tuple[str, int], level: Level, marker: str) -> asyncpg.Connection:
-        """Connect with or without TLS: the first way that the sslmode allows and the server accepts."""
-        address, port = host
-        attempts = (None,) if address.startswith("/") else self._target.tls
-        for context in attempts:
-            try:
-                connection: asyncpg.Connection = await asyncpg.connect(
-                    host=address,
-                    port=port,
-                    **self._target.credentials,
-                    ssl=False if context is None else context,
-                    direct_tls=self._target.direct_tls and context is not None,
-                    server_settings={**level.startup, **({MARKER: marker} if level.direct else {})},
-                    statement_cache_size=100 if level.direct else 0,
-                    target_session_attrs=SessionAttribute.any,
-                    timeout=self._seconds,
-                    connection_class=self._class,
-                )
-            except (OSError, asyncpg.PostgresError) as error:
-                if context is attempts[-1] or not _is_about_tls(error):
-                    raise
-            else:
-                return connection
-        raise AssertionError("there is always an attempt")
-
 
 def _is_about_settings(error: Exception) -> bool:
     return not str(getattr(error, "sqlstate", "")).startswith(_NOT_ABOUT_SETTINGS)
-
-
-def _is_about_tls(error: Exception) -> bool:
-    """Whether the other way, with or without TLS, may work. asyncpg raises a bare ConnectionError if TLS is refused."""
-    if isinstance(error, asyncpg.InvalidPasswordError):
-        return False
-    return type(error) is ConnectionError or isinstance(
-        error, ssl.SSLError | ConnectionResetError | asyncpg.InvalidAuthorizationSpecificationError
-    )
 
 
 async def _is_true(connection: asyncpg.Connection, question: str) -> bool:
