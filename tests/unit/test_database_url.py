@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import trustme
 
+from ai_agent.database.parameters import VARIABLES
 from ai_agent.database.target import Target, read_target
-from ai_agent.database.url import VARIABLES
 from ai_agent.errors import ConfigurationError
 
 # A pasted URL, and the hosts, user, password and database that it stands for.

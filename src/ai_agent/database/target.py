@@ -1,4 +1,4 @@
-"""What DATABASE_URL asks for, in the terms of asyncpg: hosts in their order, credentials, TLS, settings."""
+"""What DATABASE_URL asks for, as asyncpg takes it: hosts in the order to try them, credentials, TLS, settings."""
 
 import getpass
 import re
@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ai_agent.database import tls
-from ai_agent.database.url import SERVER_SETTINGS, Parameters, check_option, read_parameters
+from ai_agent.database.parameters import SERVER_SETTINGS, Parameters, check_option
+from ai_agent.database.url import read_parameters
 from ai_agent.errors import ConfigurationError
 
-# How Prisma, asyncpg and SQLAlchemy are told that a pooler in transaction mode answers, and how Neon and Supabase
-# name theirs: ep-cool-name-pooler.eu-central-1.aws.neon.tech, aws-0-eu-central-1.pooler.supabase.com.
+# The parameters by which Prisma, asyncpg and SQLAlchemy learn of a pooler in transaction mode, and the names that Neon
+# and Supabase give theirs: ep-cool-name-pooler.eu-central-1.aws.neon.tech, aws-0-eu-central-1.pooler.supabase.com.
 _POOLER_PARAMETERS = {("pgbouncer", "true"), ("statement_cache_size", "0"), ("prepared_statement_cache_size", "0")}
 _POOLER_HOST = re.compile(r"[-.]pooler\.")
 
-# Where PostgreSQL's packages put its socket: tried, as in libpq, where no host is named.
+# Where PostgreSQL's packages put its socket. They are tried where no host is named, because libpq does so.
 _SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp")
 
 
@@ -42,7 +43,7 @@ class Target:
 
 
 def read_target(database_url: str) -> Target:
-    """The target of a URL as a provider prints it; ConfigurationError, in one sentence, if it cannot be used."""
+    """The target of a URL as a provider prints it; raises ConfigurationError, in one sentence, if it is unusable."""
     parameters = read_parameters(database_url)
     hosts = _read_hosts(parameters)
     attempts = tls.read_attempts(parameters)
@@ -72,7 +73,7 @@ def _read_hosts(parameters: Parameters) -> tuple[tuple[str, int], ...]:
 
 
 def _split_port(host: str) -> tuple[str, str]:
-    """A host with a port of its own, which libpq takes in a URL's own part only, and asyncpg in `?host=` too."""
+    """A host and its own port, which libpq reads only before the query of a URL, but asyncpg in `?host=` too."""
     found = re.fullmatch(r"\[?([^/:]+|(?<=\[)[^/\]]+)\]?:([0-9]+)", host)
     return (found[1], found[2]) if found and (host[0] == "[" or host.count(":") == 1) else (host, "")
 
@@ -87,7 +88,7 @@ def _find_host(host: str, source: str) -> tuple[str, ...]:
     if not host:
         return (*(folder for folder in _SOCKETS if Path(folder).is_dir()), "localhost")
     try:
-        if not host.startswith("/"):  # As the path of a socket does.
+        if not host.startswith("/"):  # Else it is the folder of a socket.
             host.encode("idna")
     except UnicodeError:
         problem = "has a host that cannot be read as a URL's: give names or addresses, with commas between several"
@@ -96,7 +97,7 @@ def _find_host(host: str, source: str) -> tuple[str, ...]:
 
 
 def _check_addresses(parameters: Parameters, attempts: tls.Attempts) -> None:
-    """asyncpg compares a certificate with the address that it connects to, which hostaddr makes another."""
+    """Refuse hostaddr beside a host to verify, because asyncpg compares the certificate with the address alone."""
     named = parameters.get("host")
     verifies = any(context is not None and context.check_hostname for context in attempts)
     if parameters.get("hostaddr") and named and named != parameters["hostaddr"] and verifies:
@@ -109,8 +110,8 @@ def _read_credentials(parameters: Parameters) -> dict[str, Any]:
     if not user:
         try:
             user = getpass.getuser()
-        except (KeyError, OSError):  # A container's user need not have a name.
-            raise ConfigurationError("DATABASE_URL names no user, and the process runs as one without a name") from None
+        except (KeyError, OSError):  # The user of a container may have no name.
+            raise ConfigurationError("DATABASE_URL names no user, and the process's own has no name: add one") from None
     passfile = parameters.get("passfile")
     if passfile and not password:
         _check_passfile(passfile, parameters.source("passfile"))
@@ -125,7 +126,7 @@ def _read_credentials(parameters: Parameters) -> dict[str, Any]:
 
 
 def _check_passfile(passfile: str, source: str) -> None:
-    """asyncpg says nothing of a file that it cannot use; then a wrong password would be all that an operator sees."""
+    """Refuse a file that asyncpg would silently ignore, because an operator would only see a wrong password then."""
     try:
         shared = Path(passfile).stat().st_mode & 0o077
         Path(passfile).read_bytes()
@@ -144,7 +145,7 @@ def _read_settings(parameters: Parameters) -> dict[str, str]:
     for option in re.split(r"(?<!\\)\s+", parameters.get("options", "").strip().replace("-c ", "-c")):
         found = re.fullmatch(r"(?:-c|--)([^=]+)=(.*)", option, re.DOTALL)
         if found is None:
-            unread.append(option)  # Neon's `endpoint=...`, say, which is for its proxy.
+            unread.append(option)  # For example Neon's `endpoint=...`, which is for its proxy.
             continue
         name = found[1].lower().replace("-", "_")
         check_option(name, parameters.source("options"))

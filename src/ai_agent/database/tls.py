@@ -1,18 +1,18 @@
-"""TLS to the database as libpq's parameters ask for it, and never weaker. Files are read at start."""
+"""TLS to the database: what libpq's parameters ask for, and nothing weaker. Files are read at start."""
 
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ai_agent.database.url import Parameters
+from ai_agent.database.parameters import Parameters
 from ai_agent.errors import ConfigurationError
 
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 _OTHER_WORDS = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 
-# Older versions are taken for the lowest that is still safe, which is more than was asked for.
+# Where an older version is allowed, the oldest that is still safe is the lowest; that is stronger than asked.
 _VERSIONS = {
     "tlsv1": ssl.TLSVersion.TLSv1_2,
     "tlsv1.1": ssl.TLSVersion.TLSv1_2,
@@ -25,12 +25,12 @@ type Attempts = tuple[ssl.SSLContext | None, ...]
 
 
 def read_attempts(parameters: Parameters) -> Attempts:
-    """The ways to connect that the sslmode allows; ConfigurationError for a file or a value that cannot be used."""
+    """The ways to connect that the sslmode allows; raises ConfigurationError for an unusable file or value."""
     mode = _read_mode(parameters)
     direct = _choose(parameters, "sslnegotiation", ("postgres", "direct")) == "direct"
     if direct and mode in ("disable", "allow", "prefer"):
         raise _wrong(parameters, "sslnegotiation", "has sslnegotiation=direct, which needs sslmode=require or stronger")
-    context = _make_context(mode, parameters)  # Also where it is not used, as what it reads may be wrong.
+    context = _make_context(mode, parameters)  # It is made even if nothing uses it, so that a mistake in it shows.
     match mode:
         case "disable":
             return (None,)
@@ -54,7 +54,7 @@ def _read_mode(parameters: Parameters) -> str:
     mode = max(asked.values(), key=_MODES.index, default=None)
     if mode is None and parameters.get("requiressl") == "1":
         mode = "require"
-    if parameters.get("sslrootcert") == "system":  # As in libpq: a weaker mode lets anyone with a certificate in.
+    if parameters.get("sslrootcert") == "system":  # libpq's rule: a weaker mode would let anyone with a certificate in.
         mode = mode or "verify-full"
         if mode != "verify-full":
             raise _wrong(parameters, "sslrootcert", "has sslrootcert=system, which needs sslmode=verify-full")
@@ -97,7 +97,7 @@ def _limit_versions(context: ssl.SSLContext, parameters: Parameters) -> None:
 
 
 def _load_roots(context: ssl.SSLContext, mode: str, parameters: Parameters) -> bool:
-    """Trust the authorities that are named, or those of libpq's own file, or, to verify, the system's."""
+    """Trust the named authorities, else those of libpq's default file, else, to verify, the system's; False if none."""
     root = parameters.get("sslrootcert") or _default_file("root.crt")
     if root and root != "system":
         _load(parameters, "sslrootcert", root, lambda: context.load_verify_locations(cafile=root))
@@ -126,9 +126,9 @@ def _load_certificate(context: ssl.SSLContext, parameters: Parameters) -> None:
     key = parameters.get("sslkey") or _default_file("postgresql.key")
     if certificate is None:
         if "sslkey" in parameters:
-            raise _wrong(parameters, "sslkey", "has sslkey without a certificate: name that with sslcert")
+            raise _wrong(parameters, "sslkey", "has sslkey without a certificate: name one with sslcert")
         return
-    password = parameters.get("sslpassword", "")  # With none at all, OpenSSL would ask for it on the terminal.
+    password = parameters.get("sslpassword", "")  # Without any, OpenSSL would ask for one on the terminal.
     name = "sslcert" if "sslcert" in parameters else "sslkey"
     _load(parameters, name, certificate, lambda: context.load_cert_chain(certificate, key, password))
 
@@ -136,13 +136,13 @@ def _load_certificate(context: ssl.SSLContext, parameters: Parameters) -> None:
 def _load(parameters: Parameters, name: str, file: str, load: Callable[[], object]) -> None:
     try:
         load()
-    except OSError as error:  # Also what OpenSSL says of a file that holds something else.
-        problem = f"names a certificate or key that cannot be read with {name}, {file}: {error.strerror or error}"
+    except OSError as error:  # OpenSSL's error for a file that holds something else is one too.
+        problem = f"names a certificate or key that cannot be read ({name}, {file}: {error.strerror or error})"
         raise _wrong(parameters, name, problem) from None
 
 
 def _default_file(name: str) -> str | None:
-    """One of libpq's own files, if it is there. A home that may not be entered holds none that could be meant."""
+    """One of libpq's default files, if it is there. A home that the process may not enter counts as empty."""
     with suppress(OSError, RuntimeError):
         file = Path.home() / ".postgresql" / name
         return str(file) if file.exists() else None
