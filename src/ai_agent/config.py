@@ -16,17 +16,17 @@ from ai_agent.errors import ConfigurationError
 ENV_FILE = Path(".env")
 _ENCODING = "utf-8-sig"  # UTF-8, with or without the mark that some editors put first.
 
-# Other programs' variables are in the same environment: below this likeness a name is more likely one of theirs.
+# Other programs' variables are in the same environment, and a name below this likeness is probably one of theirs.
 _LIKENESS = 0.905
 
-# What no `Origin` header begins with: a page of these schemes has the origin `null`, or none.
+# No `Origin` header begins with one of these: a page with that scheme has the origin `null`, or none.
 _NO_ORIGINS = ("ws:", "wss:", "file:", "data:", "blob:", "about:", "javascript:", "mailto:", "view-source:")
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 def check_token(token: SecretStr) -> SecretStr:
-    """Refuse what no HTTP header can carry, such as the line break at the end of a file, and what can be guessed."""
+    """Refuse a token that can be guessed, or that no HTTP header can carry, such as one that ends in a line break."""
     if not re.fullmatch(r"[!-~][ -~]{30,}[!-~]", token.get_secret_value()):
         raise ValueError("give one line of at least 32 ASCII characters, such as `openssl rand -hex 32` prints")
     return token
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr
-    """PostgreSQL, as the provider prints it."""
+    """The URL of the PostgreSQL database, as its provider prints it."""
     service_auth_token: Annotated[SecretStr, AfterValidator(check_token)] | None = None
     """Lets a trusted service act for any user; unset, no service may."""
     better_auth_secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     """Origins that may call from a browser, separated by commas."""
     log_level: LogLevel = "INFO"
     log_format: Literal["text", "json"] = "text"
-    """Lines for people, or a JSON object on each."""
+    """Lines for people to read, or a JSON object on each line."""
     metrics_path: str = "/metrics"
     """Where Prometheus finds the metrics; `off` closes it."""
     database_pool_size: int = Field(default=5, ge=1, le=1000)
@@ -66,9 +66,9 @@ class Settings(BaseSettings):
     database_max_overflow: int = Field(default=10, ge=0, le=1000)
     """Added to the pool's size: the two make one bound."""
     database_pool_timeout: float = Field(default=2.0, gt=0, le=4)
-    """Seconds a request waits for a connection before it is answered 503."""
+    """Seconds that a request waits for a connection before it is answered 503."""
     database_timeout: float = Field(default=3.0, gt=0, le=4.5)
-    """Seconds a request may spend with the database in all before it is answered 503."""
+    """Seconds that a request may spend with the database in all before it is answered 503."""
     assistant: str | None = None
     """`module:attribute` of the agent that replies; unset, the reply is an echo."""
     assistant_timeout: float = Field(default=60, gt=0, le=3600)
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
 
 
 def _check_origin(origin: str) -> None:
-    """Refuse what no browser sends, or what any page can make it send."""
+    """Refuse an origin that no browser sends, and one that any page can make a browser send."""
     if origin == "null":
         raise ValueError("null is what every sandboxed page and every local file sends: give the page an origin")
     if not origin.isascii():
@@ -124,7 +124,7 @@ def _check_origin(origin: str) -> None:
 
 
 def load_settings() -> Settings:
-    """Read the settings; ConfigurationError names each variable that is missing or wrong."""
+    """Read the settings; raises ConfigurationError, which names each variable that is missing or wrong."""
     _check_env_file()
     try:
         return Settings()  # type: ignore[call-arg]  # The values come from the environment.
@@ -136,18 +136,18 @@ def load_settings() -> Settings:
 def find_mistyped() -> Iterator[str]:
     """A sentence for each variable, in the environment or in `.env`, whose name is nearly that of an unset setting.
 
-    It is for the log, and no reason not to start, because the variable may be another program's and a guess must not
-    stop a deployment. A missing setting does no harm: whatever could do some is off by default.
+    The sentences are for the log. The service starts all the same, because the variable may be another program's and a
+    guess must not stop a deployment. That is safe: everything that could do harm is off by default.
     """
     given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE, encoding=_ENCODING))}
     plain = {name.upper().replace("_", ""): name.upper() for name in Settings.model_fields if name.upper() not in given}
     for name in sorted(given - {name.upper() for name in Settings.model_fields}):
         for match in get_close_matches(name.replace("_", ""), plain, n=1, cutoff=_LIKENESS):
-            yield f"{name} is set, which is no setting of this service: was {plain[match]} meant?"
+            yield f"{name} is set, but is not a setting of this service: was {plain[match]} meant?"
 
 
 def _check_env_file() -> None:
-    """pydantic-settings passes over a file that is not there or is a folder; of any other it needs the text."""
+    """Refuse a file that cannot be read as text; pydantic-settings passes over a missing one and a folder."""
     try:
         text = ENV_FILE.read_text(_ENCODING)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -166,6 +166,6 @@ def _describe(location: tuple[int | str, ...], kind: str, message: str) -> str:
     if kind == "missing":
         hints = [hint for hint in find_mistyped() if variable in hint]
         if ENV_FILE.is_dir():
-            hints.append(".env is a folder, and no file of settings")
+            hints.append(".env is a folder, not a file of settings")
         return "; ".join((f"{variable} is not set", *hints, ".env.example shows every setting"))
     return f"{variable}: {message}".removeprefix(": ")

@@ -1,10 +1,10 @@
-"""What can go wrong, each with the HTTP response it becomes; `api.errors` turns them into responses."""
+"""Every error that callers or operators see, with the HTTP response that `api.errors` makes of it."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 Cause = Literal["pool_exhausted", "too_slow", "unreachable", "connection_lost", "refused", "not_ready"]
-"""What a 503 of the database is counted under."""
+"""Why the database made a request fail; the metrics count its 503s by this."""
 
 
 class ConfigurationError(ValueError):
@@ -18,7 +18,7 @@ class ApiError(Exception):
     detail: str
     headers: ClassVar[Mapping[str, str]] = {}
     cause: Cause | None = None
-    """For a 503 of the database, what the metrics count it under."""
+    """For a 503 of the database, why; the metrics count it by this."""
 
 
 class NotAuthenticated(ApiError):
@@ -57,7 +57,7 @@ class ServerBusy(ApiError):
 
 class IdempotencyKeyReused(ApiError):
     status_code = 422
-    detail = "This Idempotency-Key was sent before with another body: use a new key for a new message."
+    detail = "This Idempotency-Key was sent before with another request: use a new key for each new request."
 
 
 class IdempotencyKeyRepeated(ApiError):
@@ -71,14 +71,14 @@ class InvalidCursor(ApiError):
 
 
 class ClientGone(ApiError):
-    """The client closed its connection while it waited. Only the log and the metrics show this, as nginx's 499."""
+    """The client closed its connection while it waited. Only the log and the metrics show this, with nginx's 499."""
 
     status_code = 499
     detail = "The client closed the connection."
 
 
 class DatabaseUnavailable(ApiError):
-    """The database did not do the work in time; nothing was lost that had been acknowledged."""
+    """The database did not do the work in time. Nothing that was acknowledged is lost."""
 
     status_code = 503
     detail = "The database is not available at the moment; try again shortly."
@@ -89,7 +89,7 @@ class DatabaseUnavailable(ApiError):
 
 
 class DatabaseNotReady(ApiError):
-    """The database lacks something that the service needs; the text names it, and the remedy."""
+    """The database lacks something that the service needs; `detail` names it and the remedy."""
 
     status_code = 503
     headers = {"Retry-After": "2"}
@@ -120,26 +120,28 @@ class StoppedWhileStoring(ApiError):
 
     status_code = 503
     detail = (
-        "The service is stopping; the message may be stored: send it again with the same Idempotency-Key,"
-        " or look into the conversation."
+        "The service is stopping, and the message may or may not be stored: send it again with the same"
+        " Idempotency-Key, or read the conversation."
     )
     headers = {"Retry-After": "5"}
 
 
 class AssistantFailed(ApiError):
-    """The agent, one of its tools or the model went wrong in a way that trying again may not cure."""
+    """The agent, one of its tools or the model failed in a way that trying again may not cure."""
 
     status_code = 502
     detail = "The assistant failed to reply, and nothing was stored."
 
 
 class AssistantRefused(ApiError):
+    """One of the agent's guardrails stopped the turn."""
+
     status_code = 422
     detail = "The assistant may not answer this message, and nothing was stored."
 
 
 class OtherReplyStored(ApiError):
-    """What another process has stored under the same key is not what this one has shown; a retry replays it."""
+    """Another process has stored a different reply under the key from the one shown here; a retry replays it."""
 
     status_code = 503
     detail = "Another reply to this message was stored: send it again with the same key to read that one."

@@ -16,16 +16,17 @@ from ai_agent import open_files
 
 logger = logging.getLogger(__name__)
 
-# A client has this long for the head of a request from its first byte on, and for the rest of a body that nobody reads.
+# Seconds that a client has for the head of a request, from connecting on or, on a kept connection, from the first byte
+# on; and for the rest of a body that nobody reads.
 HEAD_SECONDS = 10
 
 # More than any browser or proxy sends; without a bound, a head could grow until its deadline.
 HEAD_BYTES = 128 * 1024
 
-# The parser cannot be stopped inside of what it is given; 4 KiB hold two hundred requests at most.
+# The parser cannot be stopped inside of a piece, so pieces are small: 4 KiB hold two hundred requests at most.
 PIECE_BYTES = 4096
 
-# A client may go on sending this much after the response, because many read no response before they have sent all.
+# Bytes that a client may still send after the response, because many read it only after they have sent everything.
 DISCARDED_BYTES = 2 * 1024 * 1024
 
 
@@ -33,14 +34,14 @@ class Protocol(HttpToolsProtocol):
     """One connection.
 
     - Pipelined requests wait as bytes, at most one read's worth, rather than as objects of ten times the size.
-    - Fields in the trailer of a chunked body never become headers, as RFC 9110 wants (section 6.5.1).
-    - A head is bounded in time and size, and what follows a response that came before the end of its request, too.
-    - Where connections run short, the one that has been idle for longest makes room.
-    - A WebSocket, or any other upgrade, is declined by an ordinary response.
+    - Fields in the trailer of a chunked body never become headers, because RFC 9110 (section 6.5.1) forbids it.
+    - A head is bounded in time and in size. So is the rest of a request that was answered before it was complete.
+    - When connections run short, the one that has been idle for longest is closed.
+    - A request for a WebSocket, or for any other upgrade, gets an ordinary response.
     """
 
     _idle: ClassVar[dict["Protocol", None]] = {}
-    """The connections that no request is served on, the one that has waited longest first."""
+    """The connections on which no request is served, the one that has waited longest first."""
     _complained_at: ClassVar[float] = float("-inf")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As in uvicorn.
@@ -58,10 +59,10 @@ class Protocol(HttpToolsProtocol):
         longest_idle = next(iter(self._idle), self)
         self._idle.pop(longest_idle, None)
         longest_idle.transport.abort()
-        if time.monotonic() - Protocol._complained_at > 60:  # One line a minute says it as well as thousands.
+        if time.monotonic() - Protocol._complained_at > 60:  # One line a minute says as much as thousands.
             Protocol._complained_at = time.monotonic()
             logger.warning(
-                "More than %d connections at once: idle ones are closed, as this process may open only %d files."
+                "More than %d connections at once: idle ones are closed, because this process may open only %d files."
                 " Raise its limit (ulimit -n), or start more replicas.",
                 *(open_files.max_connections(), open_files.limit()),
             )
@@ -100,7 +101,7 @@ class Protocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _watch(self) -> None:
-        """Know whether the connection is idle, and set a deadline for what must arrive next, if anything must."""
+        """Note whether the connection is idle, and set a deadline for what must arrive next, if anything must."""
         if self._is_serving():
             self._idle.pop(self, None)
             if self._deadline is not None:
@@ -126,17 +127,17 @@ class Protocol(HttpToolsProtocol):
         if self._is_serving() or self.transport.is_closing():
             return
         self._idle[self] = None
-        self.cycle.body.clear()  # Nobody reads it any more, and the connection may stay for long.
+        self.cycle.body.clear()  # Nobody reads it any more, and the connection may stay open for long.
         if self.cycle.more_body or self._in_head():
             self._received = 0
             self._watch()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: uvicorn would advise to install a library for WebSockets, which the API has not."""
+        """Say nothing, because uvicorn would advise a library for WebSockets, and the API has none."""
 
 
 class _Flow(FlowControl):
-    """Reads on only while no request waits in the queue; uvicorn's reads on after each response."""
+    """Resumes reading only when no request waits in the queue; uvicorn's own resumes after each response."""
 
     def __init__(self, transport: asyncio.Transport, queue: deque[Any]) -> None:
         super().__init__(transport)
@@ -148,7 +149,7 @@ class _Flow(FlowControl):
 
 
 class _Trailer(list[tuple[bytes, bytes]]):
-    """Takes the place of the list of headers once the head is complete, and keeps nothing."""
+    """Replaces the list of headers once the head is complete, and drops what is appended."""
 
     def append(self, _: tuple[bytes, bytes]) -> None:
         pass

@@ -76,7 +76,7 @@ async def test_the_key_with_another_message_or_conversation_is_a_422_and_stores_
         await send(client, headers, "key", conversation_id=id_ + 1),
     ]
 
-    detail = "This Idempotency-Key was sent before with another body: use a new key for a new message."
+    detail = "This Idempotency-Key was sent before with another request: use a new key for each new request."
     assert [(answer.status_code, answer.json()) for answer in answers] == [(422, {"detail": detail})] * 4
     assert await counts(database) == stored
 

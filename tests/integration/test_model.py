@@ -31,7 +31,7 @@ USERS = ("ada", "bob", "eve")
 NOT_FOUND = (404, {"detail": "Conversation not found."})
 KEY_REUSED = (
     422,
-    {"detail": "This Idempotency-Key was sent before with another body: use a new key for a new message."},
+    {"detail": "This Idempotency-Key was sent before with another request: use a new key for each new request."},
 )
 
 users = st.sampled_from(USERS)

@@ -20,8 +20,8 @@ from tests.support.types import Headers, SignIn, StartService
 
 STOPPING = "The service is stopping, and nothing was stored; try again shortly."
 PERHAPS = (
-    "The service is stopping; the message may be stored: send it again with the same Idempotency-Key,"
-    " or look into the conversation."
+    "The service is stopping, and the message may or may not be stored: send it again with the same"
+    " Idempotency-Key, or read the conversation."
 )
 OTHER = "Another reply to this message was stored: send it again with the same key to read that one."
 TOO_SLOW = "The assistant took too long to reply, and nothing was stored; try again shortly."

@@ -96,7 +96,7 @@ def test_the_service_starts_while_the_database_is_away(start_service: StartServi
 def test_a_mistyped_setting_is_named_in_the_log(start_service: StartService) -> None:
     service = start_service(DATABASE_POOLSIZE="7")
 
-    sentence = "DATABASE_POOLSIZE is set, which is no setting of this service: was DATABASE_POOL_SIZE meant?"
+    sentence = "DATABASE_POOLSIZE is set, but is not a setting of this service: was DATABASE_POOL_SIZE meant?"
     assert service.log.read_text().count(sentence) == 1
 
 

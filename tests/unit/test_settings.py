@@ -195,7 +195,7 @@ def test_a_folder_in_the_files_place_is_named_where_it_matters(tmp_path: Path, m
         load_settings()
 
     assert str(error.value) == (
-        "DATABASE_URL is not set; .env is a folder, and no file of settings; .env.example shows every setting"
+        "DATABASE_URL is not set; .env is a folder, not a file of settings; .env.example shows every setting"
     )
     monkeypatch.setenv("DATABASE_URL", URL)
     assert load_settings().database_url.get_secret_value() == URL
@@ -222,7 +222,7 @@ def test_a_mistyped_setting_is_named(
     else:
         (tmp_path / ".env").write_text(f"{name}=7\n")
 
-    assert list(find_mistyped()) == [f"{name.upper()} is set, which is no setting of this service: was {meant} meant?"]
+    assert list(find_mistyped()) == [f"{name.upper()} is set, but is not a setting of this service: was {meant} meant?"]
 
 
 OTHERS = [
@@ -253,6 +253,6 @@ def test_a_mistyped_url_is_named_where_the_url_is_missed(monkeypatch: pytest.Mon
         load_settings()
 
     assert str(error.value) == (
-        "DATABASE_URL is not set; DATABASE_URI is set, which is no setting of this service: was DATABASE_URL meant?;"
+        "DATABASE_URL is not set; DATABASE_URI is set, but is not a setting of this service: was DATABASE_URL meant?;"
         " .env.example shows every setting"
     )

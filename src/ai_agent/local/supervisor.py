@@ -26,7 +26,9 @@ TRIAL_DIRECTORY = Path(".trial")
 def supervise(listener: socket.socket) -> int:
     """Run the service on this socket until it ends, and return its exit code."""
     if sys.platform == "win32":
-        raise TrialError("this command needs Linux or macOS: set DATABASE_URL and run `uvicorn ai_agent.main:app`")
+        raise TrialError(
+            "this command needs Linux or macOS: set DATABASE_URL, then run ai-agent-migrate and ai-agent-serve"
+        )
     if database_is_set():
         return _serve(listener, {})
     first = not (TRIAL_DIRECTORY / "data").exists()
@@ -36,11 +38,11 @@ def supervise(listener: socket.socket) -> int:
 
 
 def database_is_set() -> bool:
-    """Look for DATABASE_URL where the service's settings come from, without loading those."""
+    """Look for DATABASE_URL where the settings come from, without loading them, because that would take long."""
     try:
         values = [*os.environ.items(), *dotenv_values(".env").items()]
     except (OSError, UnicodeError):
-        return True  # The service says what is wrong with the file.
+        return True  # The service will say what is wrong with the file.
     return any(value for name, value in values if name.upper() == "DATABASE_URL")
 
 
@@ -55,7 +57,7 @@ def _last_port() -> int:
 def _serve(listener: socket.socket, environment: Mapping[str, str]) -> int:
     say("Loading the service")
     with _service(listener, environment) as service:
-        listener.close()  # The service has it, and lets go of the port as soon as it stops.
+        listener.close()  # The service has it too, and frees the port as soon as it stops.
         while service.poll() is None:
             pause(0.05)
     if service.returncode < 0:
@@ -66,7 +68,7 @@ def _serve(listener: socket.socket, environment: Mapping[str, str]) -> int:
 @contextmanager
 def _service(listener: socket.socket, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     service = subprocess.Popen(
-        # -P keeps the working directory's modules out: it may be another project's.
+        # -P keeps the modules of the working directory out, because it may be another project's.
         [*tie("KILL"), sys.executable, "-P", "-m", "ai_agent.local.service", str(listener.fileno())],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
@@ -76,5 +78,5 @@ def _service(listener: socket.socket, environment: Mapping[str, str]) -> Iterato
     try:
         yield service
     finally:
-        # It gives its requests 8 seconds.
+        # The service gives its requests 8 seconds of the 14.
         stop(service, (signal.SIGTERM, 14), (signal.SIGKILL, 4))
