@@ -1,4 +1,4 @@
-"""The body of a request: how large it may be, how slowly it may arrive, and that it is JSON in UTF-8."""
+"""Reading the body of a request, with bounds on its size and on its time; as JSON it must be in UTF-8."""
 
 import asyncio
 import json
@@ -10,28 +10,27 @@ from ai_agent.errors import BodyTooLarge, BodyTooSlow, ClientGone, ServerBusy
 
 MAX_BODY_BYTES = 1024 * 1024
 
-# A request body has five seconds, and another for every 16 KiB of it that have arrived.
+# A body has five seconds to arrive, and one second more for every 16 KiB that have arrived.
 BODY_SECONDS = 5.0
 BODY_BYTES_PER_SECOND = 16 * 1024
 
-
-# Anybody may send a body with an invented token, which is looked up after the body has arrived. So bodies that grow
-# beyond the size of ordinary messages share a bound; the others never meet it.
+# A token is looked up only after the body has arrived, so anybody can send bodies with an invented one. Bodies that
+# grow beyond the size of ordinary messages therefore share a bound; smaller ones do not count.
 SMALL_BODY_BYTES = 64 * 1024
 MAX_BYTES_ARRIVING = 32 * 1024 * 1024
 
 
 class BoundedRequest(Request):
-    """A request that reads no body beyond MAX_BODY_BYTES, declared or not, and none that arrives too slowly.
+    """A request that refuses a body larger than MAX_BODY_BYTES, declared or not, and one that arrives too slowly.
 
-    A server such as uvicorn waits for a body as long as its client likes, even after it was told to stop.
+    It keeps the time itself, because uvicorn waits for a body as long as the client likes, even when it is stopping.
     """
 
     _arriving: ClassVar[int] = 0
-    """Bytes of all bodies that are larger than SMALL_BODY_BYTES already and not complete yet."""
+    """The bytes that have arrived of all bodies that are beyond SMALL_BODY_BYTES and not complete yet."""
 
     async def body(self) -> bytes:
-        """The whole body; raises BodyTooLarge, BodyTooSlow, ServerBusy, or ClientGone when the client leaves first."""
+        """The whole body; raises BodyTooLarge, BodyTooSlow, ServerBusy, or ClientGone if the client leaves first."""
         if not hasattr(self, "_body"):
             declared = self.headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
@@ -71,5 +70,5 @@ class BoundedRequest(Request):
         return message.get("body", b""), message.get("more_body", False)
 
     async def json(self) -> Any:
-        """The body, which RFC 8259 wants in UTF-8; of bytes, json.loads would take UTF-16 and UTF-32 as well."""
+        """The parsed body. RFC 8259 requires UTF-8, but json.loads would take bytes in UTF-16 and UTF-32 too."""
         return json.loads((await self.body()).decode("utf-8-sig"))

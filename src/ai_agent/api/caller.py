@@ -13,7 +13,8 @@ from ai_agent.database.connection import Connection
 from ai_agent.errors import ClientGone, IdempotencyKeyRepeated, NotAuthenticated, TrustedServiceRequired
 from ai_agent.services import auth
 
-# A request may carry each of these headers only once: of two, a proxy and the service might read different ones.
+# A request may carry each of these headers only once, because of two a proxy might check one and the service read the
+# other.
 _ONCE = {
     b"authorization": NotAuthenticated,
     b"x-service-auth": TrustedServiceRequired,
@@ -38,10 +39,13 @@ class CallerRequest(BoundedRequest):
 class CallerRoute(APIRoute):
     """Identifies the caller before FastAPI looks at the request, and gives the connection back before the response.
 
-    Bad headers are a 401 before the body is read, and a connection is taken only once the body is there. When the
+    Bad headers are refused before the body is read, and a connection is taken only once the body is there. When the
     connection is given back, the work is committed or the response is an error, so a client that reads slowly holds
-    no connection. FastAPI's dependencies with `yield` and the scope "function" would give it back at the same moment,
-    but they make the whole request a third more expensive.
+    no connection. An agent's turn is the exception: its run begins here, goes on while the response waits for it, and
+    takes connections of its own.
+
+    FastAPI's dependencies with `yield` and the scope "function" would give the connection back at the same moment, but
+    they make a request cost a third more.
     """
 
     security: ClassVar[list[dict[str, list[str]]]] = [{"sessionToken": []}, {"serviceToken": [], "servedUser": []}]
@@ -92,7 +96,7 @@ def _refuse_repeated_headers(request: Request) -> None:
 
 
 def _note_conversation(request: Request) -> None:
-    """For the log, the conversation in the path: a plain number that fits 64 bits, as anything else may be a secret."""
+    """Note the conversation in the path for the log, but only a plain number, because anything else may be a secret."""
     id_: str = request.scope["path_params"].get("conversation_id", "")
     if len(id_) <= 19 and id_.isascii() and id_.isdigit():
         logs.note_conversation(int(id_))

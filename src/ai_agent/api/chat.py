@@ -34,7 +34,7 @@ router = APIRouter(
 
 
 class ChatRequest(BaseModel):
-    """A message, and the conversation that it goes on with."""
+    """A message, and the conversation that it continues."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"message": "Good morning!", "conversation_id": None}]})
 
@@ -60,7 +60,7 @@ class ChatRequest(BaseModel):
 class ChatResponse(BaseModel):
     """The turn as it was stored."""
 
-    conversation_id: Id = Field(description="Send it with the next message to go on with the conversation.")
+    conversation_id: Id = Field(description="Send it with the next message to continue the conversation.")
     user_message: str
     assistant_message: str
 
@@ -96,11 +96,12 @@ async def send_message(
 
     **A request with an `Idempotency-Key` is safe to retry** after a lost connection, a timeout or a 503: for 24 hours
     the same key with the same body gives the first response again, with the header `Idempotency-Replayed: true`, and
-    stores nothing more. The same key with another body is a 422. Keys of different users never meet.
+    stores nothing more. The same key with another request is a 422. Each user has keys of their own.
 
     **With `Accept: text/event-stream` the reply is streamed**, in the UI message stream of the AI SDK (version 1):
-    `start`, then texts and the calls of tools as they come, then `finish` once the turn is stored, with the
-    conversation's id in `messageMetadata`, or `error` when nothing is. What fails before the first part has a status.
+    `start`, then texts and tool calls as they come, and at the end `finish` or `error`. `finish` comes once the turn is
+    stored, with the conversation's id in `messageMetadata`. After an `error` the turn may be stored, unless its text
+    says that it is not; a retry with the same key is safe. What fails before the first part has a status of its own.
     """
     key = turns.make_key(idempotency_key, "chat", body.conversation_id, body.message, body.title)
     question = Question(caller.user_id, body.conversation_id, body.message, body.title, key)

@@ -18,7 +18,7 @@ ALLOWED: dict[str, Any] = {
 
 
 class Cors(CORSMiddleware):
-    """Starlette's middleware, which logs the preflights that it refuses: a browser shows their reason to nobody."""
+    """Starlette's middleware, which logs the preflights that it refuses: a browser shows the reason to nobody."""
 
     def __init__(self, app: ASGIApp, allow_origins: tuple[str, ...]) -> None:
         super().__init__(app, allow_origins, **ALLOWED)
@@ -34,12 +34,12 @@ class Cors(CORSMiddleware):
 
 
 def log_preflight_without_cors(scope: Scope) -> None:
-    """Log an OPTIONS request if it is a preflight; without CORS_ORIGINS each of them is a 404 or 405."""
+    """Log an OPTIONS request that is a preflight. It gets here only without CORS_ORIGINS, and is a 404 or a 405."""
     headers = Headers(scope=scope)
     if "origin" in headers and "access-control-request-method" in headers:
         _log_refused(headers["origin"], "CORS_ORIGINS is not set")
 
 
 def _log_refused(origin: str, reason: str) -> None:
-    # ascii() leaves nothing in it that could break the line or hide in it.
+    # ascii() escapes everything that could break the line or hide in it.
     logger.warning("A browser's preflight from the origin %s was refused: %s.", ascii(origin[:200]), reason)

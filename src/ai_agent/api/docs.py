@@ -1,4 +1,4 @@
-"""Swagger UI at `/docs`, with every file from this package: it needs no internet and runs under a strict policy."""
+"""Swagger UI at `/docs`. Every file is in this package, so it needs no internet and runs under a strict policy."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,7 @@ STATIC = Path(__file__).parents[1] / "static"
 files = StaticFiles(directory=STATIC)
 
 # The page holds the user's token, so only the service's own scripts run in it, and nobody may frame it. Swagger UI's
-# style sheet has its icons as data: URLs.
+# style sheet holds its icons as data: URLs.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -21,7 +21,7 @@ CONTENT_SECURITY_POLICY = (
 
 
 def _url(name: str) -> str:
-    """The file's address, relative for the sake of proxies with a prefix, and another one when the file changes."""
+    """The file's URL: relative, because a proxy may add a prefix, and with a digest, which changes with the file."""
     digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()
     return f"docs/static/{name}?{digest[:16]}"
 
@@ -49,7 +49,7 @@ PAGE = f"""\
 
 @router.get("/")
 async def lead_to_docs() -> Response:
-    return RedirectResponse("docs")  # Relative, so behind a proxy's prefix too.
+    return RedirectResponse("docs")  # Relative, so it holds behind a proxy's prefix too.
 
 
 @router.get("/docs")
@@ -60,8 +60,8 @@ async def show_docs() -> HTMLResponse:
 @router.get("/docs/static/{path:path}")
 async def get_file(path: str, request: Request) -> Response:
     if path.endswith("/"):
-        raise HTTPException(404)  # Else it would be the file without the slash.
+        raise HTTPException(404)  # Starlette would serve the file without the slash.
     response = await files.get_response(path, request.scope)
-    # A browser need never ask for it again, as the page asks for another address when the file changes.
+    # A browser need never ask for it again, because the page names another URL when the file changes.
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response

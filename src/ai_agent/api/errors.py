@@ -1,4 +1,4 @@
-"""The responses for everything that goes wrong: `{"detail": ...}`, which repeats nothing that was sent."""
+"""The responses for everything that goes wrong: `{"detail": ...}`, which never repeats what was sent."""
 
 import logging
 
@@ -18,8 +18,7 @@ NOT_JSON = {
     " sent with 'Content-Type: application/json'",
 }
 
-
-# A policy that hides rows makes the query fail, because an empty list must never be a policy's work.
+# Under `row_security = off` a query fails where a policy would hide rows: an empty list must not be a policy's doing.
 HIDDEN_ROWS = ". Make the service's role the owner of the table, or give it BYPASSRLS."
 
 
@@ -31,7 +30,7 @@ def add_to(app: FastAPI) -> None:
 
 
 async def _respond_to_api_error(request: Request, error: ApiError) -> JSONResponse:
-    if error.cause:  # A failure of the database's; the assistant's are counted and logged with their run.
+    if error.cause:  # The database's failures; the assistant's are counted and logged with their run.
         request.app.state.metrics.unavailable.labels(error.cause).inc()
         cause = getattr(error.__cause__, "orig", error.__cause__)  # SQLAlchemy's text repeats the whole statement.
         remedy = HIDDEN_ROWS if "row-level security" in str(cause) else ""
@@ -40,20 +39,20 @@ async def _respond_to_api_error(request: Request, error: ApiError) -> JSONRespon
 
 
 async def _respond_to_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
-    """FastAPI's own response repeats the input, which may be secret, and cannot be JSON when it holds NaN."""
-    if isinstance(error.body, bytes):  # Left unparsed, as its media type is not JSON.
+    """FastAPI's own response would repeat the input, which may be secret or, with NaN, impossible to write as JSON."""
+    if isinstance(error.body, bytes):  # FastAPI left it unparsed, because its media type is not JSON.
         return JSONResponse({"detail": [NOT_JSON]}, 422)
     problems = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in error.errors()]
     return JSONResponse({"detail": problems}, 422)
 
 
 async def _respond_to_unreadable_body(_: Request, __: Exception) -> JSONResponse:
-    """FastAPI's only 400 is for JSON in another encoding, nested too deep, or with too long an integer."""
+    """FastAPI's only 400 is for JSON that is in another encoding, nested too deep, or holds too long an integer."""
     return JSONResponse({"detail": [NOT_JSON]}, 422)
 
 
 async def _respond_to_other_method(request: Request, error: HTTPException) -> JSONResponse:
-    """The framework's `Allow` has the methods of one route only; RFC 9110 asks for all that the path has."""
+    """RFC 9110, section 15.5.6, wants every method of the path in `Allow`; the framework names those of one route."""
     path = getattr(request.scope.get("route"), "path", None)
     routes = [route for route in request.app.router.routes if isinstance(route, APIRoute) and route.path == path]
     methods = sorted({method for route in routes for method in route.methods or ()})

@@ -24,7 +24,7 @@ class HealthResponse(BaseModel):
 )
 @router.head("/health", include_in_schema=False)
 async def get_health() -> HealthResponse:
-    """Responds as long as the process does. It never asks the database, so an outage restarts nothing."""
+    """Responds as long as the process lives. It never asks the database, so a database outage restarts nothing."""
     return HealthResponse(status="healthy", service="ai-agent")
 
 
@@ -37,12 +37,12 @@ async def get_health() -> HealthResponse:
             "The database is not at the migration that this release needs: it has no table conversations."
             " Run 'alembic upgrade head'."
         ),
-        "The database does not answer, or lacks what the service needs; the text names it and the remedy.",
+        "The database does not answer, or lacks something that the service needs; the text names it and the remedy.",
     ),
 )
 @router.head("/health/ready", include_in_schema=False)
 async def get_readiness(request: Request) -> HealthResponse:
-    """Asks the database whether it answers and has everything that the other routes need."""
+    """Checks that the database answers and has everything that the other routes need."""
     state = request.app.state
     async with Connection(state.engine, state.settings.database_timeout) as connection:
         await readiness.check(connection)

@@ -28,14 +28,17 @@ router = APIRouter(
     generate_unique_id_function=operation_id,
 )
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="The most rows in the response.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="The largest number of rows in the response.")]
 Cursor = Annotated[
-    str | None, Query(description="Where to go on; follow the `Link` of the page before rather than making one.")
+    str | None, Query(description="Where the page begins: follow the previous page's `Link` rather than make a cursor.")
 ]
 
-All = Annotated[Literal["true"], Query(alias="all", description="Everything is meant: without it nothing is deleted.")]
+All = Annotated[
+    Literal["true"], Query(alias="all", description="Confirms the deletion; without it nothing is deleted.")
+]
 
-# What a query may hold by RFC 3986, escapes included. A server also takes others, which would end the link too early.
+# What RFC 3986, section 3.4, allows in a query beside letters, digits and -._~, escapes included. A server takes other
+# characters too, and a > would end the link too early.
 _QUERY = "%!$&'()*+,;=:@/?"
 
 BAD_LIMIT = invalid_entry("less_than_equal", ["query", "limit"], "Input should be less than or equal to 1000")
@@ -63,7 +66,7 @@ async def list_conversations(
     """Your conversations, the most recently used first.
 
     When more follow, and only then, the response has a `Link` header with the URL of the next page. Paging neither
-    skips nor repeats a conversation, except that one which gets a message meanwhile has moved to the front of the list.
+    skips nor repeats a conversation, unless it gets a message meanwhile, which moves it to the top of the list.
     """
     scope = ("conversations", caller.user_id)
     page = await conversations.read_list(caller.connection, caller.user_id, limit, cursors.decode(cursor, *scope))
@@ -81,8 +84,8 @@ async def get_conversation(
 ) -> Response:
     """A conversation with its newest messages, oldest first; the `Link` header leads to the page of older ones.
 
-    `?limit=50` gives the last 50 messages, and following `Link` the 50 before them. A page also ends, before its limit,
-    where its messages would take more than 1 MiB of JSON, but holds one message at least.
+    `?limit=50` gives the last 50 messages, and its `Link` leads to the 50 before them. A page ends before its limit
+    where its messages would take more than 1 MiB of JSON, but it holds at least one.
     """
     scope = ("messages", caller.user_id, conversation_id)
     after = cursors.decode(cursor, *scope)
@@ -99,7 +102,7 @@ def _respond(request: Request, page: Page, *scope: object) -> Response:
 
 
 def _url_with_cursor(request: Request, cursor: str) -> URL:
-    """The URL as the client sees it, with another cursor; what else is in the query stays as it was sent."""
+    """The request's URL with this cursor; the rest of the query stays as it was sent."""
     sent = request.scope["query_string"].decode("latin-1").split("&")
     query = "&".join([*(field for field in sent if field and not field.startswith("cursor=")), f"cursor={cursor}"])
     encoded = quote(query, safe=_QUERY, encoding="latin-1").encode()
@@ -115,7 +118,7 @@ def _url_with_cursor(request: Request, cursor: str) -> URL:
 async def rename_conversation(
     conversation_id: ConversationId, body: ConversationUpdateRequest, caller: CurrentCaller
 ) -> Response:
-    """Give a conversation another title. It keeps its place in the list: `updated_at` stays."""
+    """Give a conversation another title. It keeps its place in the list, because `updated_at` stays."""
     renamed = await conversations.rename(caller.connection, caller.user_id, conversation_id, body.title)
     return Response(renamed, media_type="application/json")
 
@@ -140,5 +143,5 @@ async def delete_conversation(conversation_id: ConversationId, caller: CurrentCa
     responses=NOT_ALL,
 )
 async def delete_conversations(caller: CurrentCaller, all_: All) -> None:
-    """Delete everything that you have said and been told, for good, as when an account is closed."""
+    """Delete all your conversations with all their messages, for good."""
     await conversations.delete_all(caller.connection, caller.user_id)

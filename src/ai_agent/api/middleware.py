@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
-# A cache between the service and its users knows no `Authorization` of ours, and may be told to keep any response that
-# does not forbid it, an error's too.
+# A cache between the service and its users may be set up to keep every response that does not forbid it, even an error,
+# and does not know that X-Service-Auth makes a response private.
 _NO_STORE = (b"cache-control", b"no-store")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
@@ -27,8 +27,8 @@ _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 class RequestLog:
     """Gives each request an id, one line in the log, headers against caches, and a JSON 500 for an unexpected error.
 
-    The 500 is made here rather than by Starlette, whose own is sent outside of all middleware: without the id and,
-    as this stands inside the CORS middleware, without the headers that let a browser's script read it.
+    The 500 is made here because Starlette sends its own outside of all middleware: without the id, and without the
+    headers of the CORS middleware that let a browser's script read it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -59,7 +59,7 @@ class RequestLog:
         try:
             await self.app(scope, receive, send_with_id)
         except Exception as error:
-            # Not logger.exception: it writes the texts of errors, which quote what people sent.
+            # Not logger.exception, because it writes the texts of errors, which quote what people sent.
             logger.error("%s %s failed:\n%s", scope["method"], _route(scope), logs.outline(error))  # noqa: TRY400
             if not status:  # Otherwise the response has begun, and the server cuts it short when this returns.
                 response = JSONResponse({"detail": "Internal server error."}, status_code=500)
@@ -72,7 +72,7 @@ class RequestLog:
 
 
 def _request_id(scope: Scope) -> bytes:
-    """The id that a proxy or a client has given the request, unless it could spoil the log."""
+    """The X-Request-ID that a proxy or the client sent, unless it could spoil the log; else a random id."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _SANE_REQUEST_ID.fullmatch(value):
             return bytes(value)
@@ -91,6 +91,6 @@ def _record(scope: Scope, request: logs.RequestContext, metrics: Metrics, status
 
 
 def _route(scope: Scope) -> str:
-    """The route's template; a path that matches none stays out of the log, as it may hold anything."""
+    """The route's template; a path that matches none stays out of the log, because it may hold anything."""
     route = scope.get("route")
     return route.path if route is not None else "(no route)"

@@ -57,13 +57,13 @@ SECURITY_SCHEMES = {
 HEADERS = {
     "Connection": "The server closes the connection.",
     "Retry-After": "Seconds to wait before the next attempt.",
-    "WWW-Authenticate": "The scheme of authentication.",
+    "WWW-Authenticate": "The authentication scheme to use.",
 }
 
 
 class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """The document, plus what FastAPI cannot express: two schemes that are needed together."""
+        """The document, plus what FastAPI cannot express: two security schemes that must be used together."""
         if self.openapi_schema is None:
             document = super().openapi()
             document["components"]["securitySchemes"] = SECURITY_SCHEMES
@@ -86,7 +86,7 @@ class ErrorResponse(BaseModel):
 
 
 class FieldProblem(BaseModel):
-    """One thing wrong with the request; what was sent is never repeated."""
+    """One thing that is wrong with the request; it never repeats what was sent."""
 
     loc: list[str | int] = Field(description="Where: `body`, `query`, `path` or `header`, then the field.")
     msg: str
@@ -126,7 +126,7 @@ def invalid_entry(kind: str, loc: list[str | int], msg: str) -> Entries:
 
 
 def example_entry(example: object, status: int = 200, **entry: Any) -> Entries:
-    """The entry of the successful response, with its example."""
+    """The entry of a successful response, with its example and whatever else it has."""
     return {status: {**entry, "content": {"application/json": {"example": example}}}}
 
 
@@ -145,7 +145,7 @@ BAD_ID = invalid_entry("int_parsing", ["path", "conversation_id"], "Input should
 
 REPLAYED = {
     "Idempotency-Replayed": {
-        "description": "`true` when an earlier request with the same key had stored the turn.",
+        "description": "`true` if an earlier request with the same key had stored the turn already.",
         "schema": {"type": "string"},
     }
 }

@@ -1,4 +1,4 @@
-"""The response to a message, as JSON or as a stream; its reply is stored already or still being made."""
+"""The response to a message, as JSON or as a stream, whether its reply is stored already or still being made."""
 
 import asyncio
 
@@ -33,9 +33,9 @@ def respond(reply: Reply, message: str, *, streamed: bool) -> Response:
 
 
 class RunResponse(Response):
-    """The response for a run, which continues when the client goes away.
+    """The response for a run; the run goes on even if the client goes away.
 
-    It is sent after the request's connection is given back. An error before the head is raised, so it gets a status.
+    It is sent after the request's connection was given back. An error before the head is raised, so it gets a status.
     """
 
     def __init__(self, run: Run, message: str, *, streamed: bool) -> None:
@@ -51,7 +51,7 @@ class RunResponse(Response):
                 await self._run.wait_for_more(0, HEAD_SECONDS)
             is_shown = self._streamed and (self._run.parts or not self._run.is_over)
             reply = None if is_shown else await self._run.wait()
-        except asyncio.CancelledError:  # The graceful period is over, and uvicorn would respond with a 500.
+        except asyncio.CancelledError:  # The graceful period is over, and uvicorn would respond with a plain 500.
             raise self._run.stop() from None
         if reply is None:
             await self._stream(send)
@@ -81,7 +81,7 @@ class RunResponse(Response):
                 await _send(send, streams.SILENCE)
 
     def _end(self) -> bytes:
-        """The end of the stream: `finish` when the turn is stored, `error` when nothing is, or nobody knows."""
+        """`finish` if the reply is stored as it was shown; `error` if nothing is, another reply is, or nobody knows."""
         reply, error = self._run.reply, self._run.error
         if reply is None:
             return streams.fail(error.detail if isinstance(error, ApiError) else "Internal server error.")

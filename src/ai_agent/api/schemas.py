@@ -16,7 +16,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 TEXT: dict[str, JsonValue] = {"pattern": r"^[^\x00]*$"}
 VISIBLE: dict[str, JsonValue] = {"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
 
-# FastAPI writes bounds as floats, and no float holds the bounds of an id.
+# FastAPI writes bounds as floats, which cannot hold the largest id exactly.
 Id = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64", "examples": [42]})]
 
 
@@ -41,7 +41,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[!-~]+$",
-        description="A string of your choice, new for each message, that makes a retry safe.",
+        description="A string of your choice that makes a retry safe; each new request needs a new one.",
         examples=["0f8e5d0c-6c0f-4f0e-9a53-5d7a4b8f7c21"],
     ),
 ]

@@ -24,7 +24,7 @@ SILENCE = b": the reply is being made\n\n"
 
 
 def is_wanted(scope: Scope) -> bool:
-    """Whether `Accept` names the stream, anywhere in its list."""
+    """Whether `Accept` names the stream's media type anywhere in its list."""
     return any(name == b"accept" and b"text/event-stream" in value.lower() for name, value in scope["headers"])
 
 
@@ -70,5 +70,5 @@ def finish(reply: Reply) -> bytes:
 
 
 def fail(detail: str) -> bytes:
-    """The end of a stream whose turn is not stored, as far as is known."""
+    """The end of a stream that cannot say that what it has shown is stored; `detail` is for a person to read."""
     return encode({"type": "error", "errorText": detail}) + DONE

@@ -42,7 +42,7 @@ _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what jsonb cannot hold or hand back as it was, and what would be larger in responses than the limit."""
+    """Refuse what jsonb cannot hold or cannot give back unchanged, and what would exceed the limit in a response."""
     expansion = _expansion(value, MAX_METADATA_DEPTH)
     try:
         encoded = json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -57,7 +57,7 @@ def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _expansion(value: object, levels: int) -> int:
-    """How much longer the numbers are in PostgreSQL's JSON, which writes 1e300 with all its zeros."""
+    """How many characters PostgreSQL's JSON adds, because it writes 1e300 with all its zeros."""
     if levels == 0:
         raise ValueError(f"must not be nested deeper than {MAX_METADATA_DEPTH} levels")
     if isinstance(value, float):
@@ -68,15 +68,15 @@ def _expansion(value: object, levels: int) -> int:
 
 
 class MessageRequest(BaseModel):
-    """A message in the shape of OpenAI's chat messages; its fields from `name` on are kept in `metadata`."""
+    """A message in the shape of OpenAI's chat messages; the fields from `name` on are kept in `metadata`."""
 
     role: Role
     content: (
         Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH, json_schema_extra=TEXT), AfterValidator(check_text)] | None
-    ) = Field(default=None, description="May be empty or null where something else is said, such as a tool call.")
+    ) = Field(default=None, description="May be empty or null if there is metadata, such as a tool call.")
     metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] | None = Field(
         default=None,
-        description="Any JSON object of up to 64 kB, returned as it is, its fractions in double precision.",
+        description="Any JSON object of up to 64 KiB, returned as it was sent, with fractions in double precision.",
     )
     name: JsonValue = None
     tool_calls: JsonValue = None
@@ -140,7 +140,7 @@ async def create_conversation(
 ) -> Response:
     """Open an empty conversation for the user in `X-User-ID`. For trusted services only.
 
-    With an `Idempotency-Key` the request is safe to retry, as `POST /api/chat` is.
+    With an `Idempotency-Key` the request is safe to retry, like `POST /api/chat`.
     """
     key = turns.make_key(idempotency_key, "open", body.title)
     opened = await turns.store(caller.connection, caller.user_id, None, [], title=body.title, key=key)
@@ -162,8 +162,8 @@ async def append_messages(
 ) -> Response:
     """Append 1 to 100 messages of any role to a conversation of the user in `X-User-ID`, in this order, all or none.
 
-    For trusted services only: users cannot write what the assistant or a tool has said. With an `Idempotency-Key`
-    the request is safe to retry, as `POST /api/chat` is.
+    For trusted services only, because users must not write what the assistant or a tool has said. With an
+    `Idempotency-Key` the request is safe to retry, like `POST /api/chat`.
     """
     messages = [Message(message.role, message.content or "", message.metadata) for message in body]
     key = turns.make_key(idempotency_key, "append", conversation_id, messages)
