@@ -24,8 +24,9 @@ CREATE FUNCTION store_turn_1(
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    -- Not `now()`, which is from before any wait for a lock: other turns may have been stored meanwhile.
+    -- The clock's time after any wait for a lock; not `now()`, because other turns may have been stored since then.
     claimed_at timestamptz;
+    -- The same time, moved on if need be, so that it is later than that of the turn before.
     turn_at timestamptz;
     known record;
     message record;
@@ -54,8 +55,8 @@ BEGIN
         END IF;
 
         -- Only one turn at a time holds the conversation, and each gets a later time than the one before, even if the
-        -- server's clock was set back. The upper bound is the last time that every client can read and no driver takes for
-        -- infinity.
+        -- server's clock was set back. The upper bound is the last time that every client can read and that no driver
+        -- takes for infinity.
         IF target IS NULL THEN
             claimed_at := clock_timestamp();
             turn_at := claimed_at;
@@ -84,7 +85,8 @@ BEGIN
 
         outcome := 'stored';
         EXIT WHEN sent_key IS NULL;
-        -- This waits for a turn that is claiming the key too. A key that is younger than 24 hours stays as it is.
+        -- This waits for a turn that is claiming the key too. A key that is younger than 24 hours stays as it is. Its
+        -- time is the clock's rather than the turn's, because it expires by the clock.
         INSERT INTO idempotency_keys AS old (user_id, key, fingerprint, conversation_id, created_at)
         VALUES (caller, sent_key, sent_fingerprint, stored_in, claimed_at)
         ON CONFLICT (user_id, key) DO UPDATE
@@ -156,7 +158,8 @@ BEGIN
                 AND id BETWEEN first_id AND last_id
         ) AS shown;
         IF stored IS NULL THEN
-            -- Somebody has changed the time of the key or of its messages; their ids still find them, more slowly.
+            -- The messages have another time than the key, because the turn's was moved or somebody has changed one of
+            -- them. Their ids find them still, by reading the whole conversation.
             SELECT convert_to(json_agg(row_to_json(shown) ORDER BY shown.id)::text, 'UTF8')
             INTO stored
             FROM (

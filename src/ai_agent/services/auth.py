@@ -1,4 +1,4 @@
-"""Who is calling: what the headers claim, and which user the database finds for it.
+"""Who is calling: what the headers claim, and the user that the database finds for it.
 
 better-auth signs a token for its cookie as `<token>.<signature>`, the signature being the base64 of
 HMAC-SHA256(secret, token), and percent-encodes the whole; the bearer plugin accepts and hands out each form.
@@ -54,7 +54,7 @@ type Credentials = UserToken | ServedUser
 def read_credentials(
     headers: Mapping[str, str], secret: SecretStr | None, service_token: SecretStr | None
 ) -> Credentials:
-    """What the headers claim; raises NotAuthenticated or TrustedServiceRequired when they are wrong by themselves.
+    """What the headers claim; raises NotAuthenticated or TrustedServiceRequired when the headers alone are wrong.
 
     A trusted service identifies itself in headers of its own, which take precedence over a user's token.
     """

@@ -1,4 +1,4 @@
-"""A user's message and the assistant's reply to it, which is an echo."""
+"""A user's message and the assistant's reply to it; without an agent, `send` replies with an echo."""
 
 import json
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from ai_agent.services.turns import Key, Message
 
 
 class Question(NamedTuple):
-    """What a user asks the assistant; the title is for a new conversation alone."""
+    """What a user asks the assistant. `conversation_id` is None for a new conversation, which alone takes the title."""
 
     user_id: str
     conversation_id: int | None
@@ -19,7 +19,7 @@ class Question(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the assistant said, once it is stored together with the message."""
+    """What the assistant said, stored together with the message."""
 
     conversation_id: int
     text: str
@@ -28,7 +28,7 @@ class Reply(NamedTuple):
 
 
 async def send(connection: Connection, question: Question) -> Reply:
-    """Reply to the message and store both as one turn; raises the same errors as `turns.store`."""
+    """Reply with an echo and store both messages as one turn; raises the same errors as `turns.store`."""
     text = f"Echo: {question.message}"
     turn = await turns.store(
         connection,
@@ -39,6 +39,6 @@ async def send(connection: Connection, question: Question) -> Reply:
         key=question.key,
     )
     if turn.replayed:
-        # Numbers stay as they are written, because one in a metadata may have more digits than Python reads.
+        # Numbers stay text, because one in a message's metadata may have more digits than Python reads.
         text = json.loads(turn.shown, parse_int=str)[-1]["content"]
     return Reply(turn.conversation_id, text, turn.replayed)

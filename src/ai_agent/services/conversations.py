@@ -18,7 +18,7 @@ from ai_agent.errors import ConversationNotFound
 from ai_agent.services.cursors import START, Position
 
 MAX_PAGE_BYTES = 1024 * 1024
-"""Of JSON, for the messages of a page; a page has at least one message, whatever its size.
+"""The most JSON that a page's messages take; a page has at least one message, whatever its size.
 
 It bounds the memory that a slow reader costs, and the time for which a burst of large pages holds up others.
 """
@@ -29,7 +29,7 @@ class Page(NamedTuple):
 
     body: bytes
     last_at: str | None
-    """As PostgreSQL writes it, whose times reach further than Python's."""
+    """As text, because PostgreSQL's times reach further than Python's."""
     last_id: int | None
     more: bool
 
@@ -40,7 +40,7 @@ class Page(NamedTuple):
             return None
         try:
             at = START.at if self.last_at == "infinity" else datetime.fromisoformat(self.last_at)
-        except ValueError:  # Before the year 1 or after 9999, where no cursor leads.
+        except ValueError:  # Before the year 1 or after 9999, which no cursor can hold.
             return None
         return Position(at, self.last_id)
 
@@ -53,7 +53,7 @@ _OWNED = (
     col(Conversation.user_id) == bindparam("owner"),
 )
 
-# Users see the whole row but for its owner, whom they know.
+# Users see every column but the owner's, which would be their own id.
 _renamed = (
     update(Conversation)
     .where(*_OWNED)
@@ -61,7 +61,7 @@ _renamed = (
     .returning(*(column for column in inspect(Conversation).columns if column.name != "user_id"))
     .cte("renamed")
 )
-# The JSON is made outside of the UPDATE, because a distributed PostgreSQL refuses such functions in its RETURNING.
+# The JSON is made outside of the UPDATE, because a distributed PostgreSQL refuses those functions in its RETURNING.
 _RENAME = Statement(
     select(func.convert_to(cast(func.row_to_json(_renamed.table_valued()), Text), literal_column("'UTF8'"))), bytes
 )
@@ -77,7 +77,7 @@ async def read_list(connection: Connection, user_id: str, limit: int, after: Pos
 
 
 async def read(connection: Connection, user_id: str, conversation_id: int, limit: int, after: Position) -> Page:
-    """A conversation with the newest messages before a position, oldest first; raises ConversationNotFound."""
+    """A conversation with its newest messages before the position, oldest first; raises ConversationNotFound."""
     page = await connection.fetch(
         READ,
         user_id=user_id,
@@ -93,7 +93,7 @@ async def read(connection: Connection, user_id: str, conversation_id: int, limit
 
 
 async def rename(connection: Connection, user_id: str, conversation_id: int, title: str) -> bytes:
-    """Change the title, which moves nothing in the list, and return the JSON; raises ConversationNotFound."""
+    """Change the title and return the conversation as JSON; raises ConversationNotFound. `updated_at` stays."""
     renamed = await connection.fetch(_RENAME, owner=user_id, conversation_id=conversation_id, new_title=title)
     if renamed is None:
         raise ConversationNotFound
@@ -107,8 +107,8 @@ async def delete_one(connection: Connection, user_id: str, conversation_id: int)
 
 
 async def delete_all(connection: Connection, user_id: str) -> None:
-    """Delete every conversation of the user with all its messages, if there is any.
+    """Delete every conversation of the user, if there is any, with all its messages.
 
-    The idempotency keys stay, so that no retry brings a message back; they hold none of its text.
+    The idempotency keys stay, so that no retry brings a message back. They hold no text of it.
     """
     await connection.fetch(_DELETE_ALL, owner=user_id)

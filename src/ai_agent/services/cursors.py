@@ -1,7 +1,7 @@
 """Keyset cursors: where a page ended, as an opaque string that fits one list only.
 
-A cursor holds the time and the id of the last row returned, so the row itself may be deleted meanwhile. The digest
-binds it to its list and owner and exposes a damaged one. It needs no secret, because the queries check the owner.
+A cursor holds the time and the id of the last row returned, so the row itself may be deleted meanwhile. Its digest
+binds it to its list and its owner, and shows damage. It needs no secret, because the queries check the owner.
 """
 
 import base64
@@ -34,7 +34,7 @@ def encode(position: Position, *scope: object) -> str:
 
 
 def decode(cursor: str | None, *scope: object) -> Position:
-    """The position in the list that `scope` names, the start for None; raises InvalidCursor for another list's."""
+    """The position in the list that `scope` names, or the start for None; raises InvalidCursor for any other text."""
     if cursor is None:
         return START
     try:

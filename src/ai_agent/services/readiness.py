@@ -13,14 +13,13 @@ from ai_agent.database.statements import load
 from ai_agent.errors import DatabaseNotReady
 from ai_agent.services.turns import FUNCTION
 
-# The columns that statements change. They insert all but the ids, which the database makes, and read every column.
+# The columns that statements update. They insert all columns but the ids, which the database makes, and read all.
 UPDATED = {
     "conversations": ["title", "updated_at"],
     "idempotency_keys": ["fingerprint", "conversation_id", "first_message_id", "last_message_id", "created_at"],
 }
 
-
-# In the wheel's environment `alembic` would run the migrations of whatever project stands in the folder.
+# Where the wheel is installed, `alembic` would run the migrations of whatever project the working directory holds.
 MIGRATE = "ai-agent-migrate" if (Path(__file__).parents[1] / "migrations").exists() else "alembic upgrade head"
 
 
@@ -45,7 +44,7 @@ class Lack(NamedTuple):
     """Whether there is a table with better-auth's own name for its sessions."""
 
     def describe(self) -> str:
-        """What is missing and what to do about it, in one sentence or two."""
+        """What is missing and what to do about it, in one or two sentences."""
         match self.kind:
             case "encoding":
                 return f"The database's encoding is {self.name}: create it with ENCODING 'UTF8', which every text fits."
@@ -108,9 +107,9 @@ def _privileges(table: Table) -> list[dict[str, Any]]:
 
 
 async def check(connection: Connection) -> None:
-    """Raise DatabaseNotReady, which names the first thing that is missing.
+    """Raise DatabaseNotReady, which names the most important thing that is missing, if anything is.
 
-    More than that does no harm: between the next release's migrations and its start, this release still serves.
+    What the database has beyond that does no harm: this release still serves after the next one's migrations.
     """
     needed = to_json(_needed()).decode()
     lack = await connection.fetch_first(_FIND_LACKS, needed=needed, function=FUNCTION)

@@ -1,6 +1,6 @@
 """Storing turns: the messages of one request, whole and at most once for each idempotency key.
 
-The database function `store_turn_1` does it all in one call; `alembic/functions/store_turn_1.sql` is its text.
+The database function `store_turn_1` does it all in one call; `alembic/functions/store_turn_1.sql` explains it.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ class Message(NamedTuple):
 
 
 class Key(NamedTuple):
-    """An idempotency key, and a digest of what was asked, which distinguishes requests with the key."""
+    """An idempotency key, and a digest of the request that distinguishes a retry from another use of the key."""
 
     value: str
     fingerprint: bytes
 
 
 class Turn(NamedTuple):
-    """A turn that is stored."""
+    """A stored turn."""
 
     conversation_id: int
     shown: bytes
-    """The messages in JSON as the API shows them; for a turn without messages, the conversation as it was opened."""
+    """The messages as the API's JSON; for a turn without messages, the conversation as it was opened."""
     replayed: bool
     """Whether an earlier request with the same key had stored it."""
 
@@ -79,7 +79,7 @@ async def store(
     title: str | None = None,
     key: Key | None = None,
 ) -> Turn:
-    """Store the messages as one turn of the user's conversation, or of a new one; with a known key, find the turn.
+    """Store the messages as one turn of the user's conversation, or of a new one; for a known key, return its turn.
 
     Raises ConversationNotFound when the conversation is not the user's, or was deleted since the key stored the turn,
     and IdempotencyKeyReused when the key came with another request in the last 24 hours. Either stores nothing.
@@ -103,7 +103,7 @@ async def store(
 
 
 async def find(connection: Connection, user_id: str, key: Key) -> Turn | None:
-    """The turn that was stored under the key, if any; raises the same errors as `store`."""
+    """The turn that was stored under the key in the last 24 hours, if any; raises the same errors as `store`."""
     known = await connection.fetch_first(FIND_TURN, user_id=user_id, key=key.value, fingerprint=key.fingerprint)
     if known is None:
         return None
@@ -115,5 +115,5 @@ async def find(connection: Connection, user_id: str, key: Key) -> Turn | None:
 
 
 def make_key(value: str | None, *request: object) -> Key | None:
-    """The key that came with this request, if one did."""
+    """The key that was sent, or None; `request` is everything that a retry must repeat."""
     return None if value is None else Key(value, hashlib.sha256(to_json(request)).digest())

@@ -40,8 +40,8 @@ from ai_agent.services.assistant.mapping import Item, clean, to_messages
 from ai_agent.services.assistant.parts import Part, Transcript
 from ai_agent.services.turns import Message
 
-# The libraries import the modules, and build the types of a stream's events, only when they are first needed: within
-# the first turn, which would hold up the whole process for seconds on a busy machine.
+# Otherwise the libraries would import these modules, and build the types of a stream's events, within the first turn,
+# and hold up the whole process for seconds on a busy machine.
 IMPORTED = (openai_chatcompletions, openai_responses, completions, responses)
 EVENTS: tuple[type[BaseModel], ...] = (*get_args(get_args(ResponseStreamEvent)[0]), ChatCompletionChunk)
 
@@ -51,12 +51,12 @@ TRIPWIRES = (
     ToolInputGuardrailTripwireTriggered,
     ToolOutputGuardrailTripwireTriggered,
 )
-# What the SDK says of a stream of the Responses API that ends before the response is complete.
+# The SDK's text for a stream of the Responses API that ends before the response is complete.
 NO_FINAL_RESPONSE = "Model did not produce a final response!"
 
 
 class ProviderError(Exception):
-    """A provider that had begun to reply gave up, as it says itself or shows by ending too early."""
+    """A provider gave up after it had begun to reply: it said so, or it ended the stream too early."""
 
 
 UNAVAILABLE = (openai.APIConnectionError, ModelTimeoutError, ProviderError)
@@ -64,7 +64,7 @@ TEMPORARY = {"server_error", "rate_limit_exceeded"}
 
 
 def _accept_refusal(given: RunErrorHandlerInput[TurnContext]) -> RunErrorHandlerResult:
-    """A model's refusal is its reply, which the stream has shown, while the SDK takes it for a failure."""
+    """Make a model's refusal its reply, because the stream has shown it; the SDK would raise an error."""
     refusal = given.error.refusal if isinstance(given.error, ModelRefusalError) else ""
     return RunErrorHandlerResult(refusal, include_in_history=False)  # The run has the message already.
 
@@ -73,7 +73,7 @@ HANDLERS = RunErrorHandlers[TurnContext](model_refusal=_accept_refusal)
 
 
 class Assistant:
-    """An agent that is asked for replies."""
+    """The operator's agent, which is asked for replies."""
 
     def __init__(self, agent: Agent[TurnContext]) -> None:
         self._agent = agent
@@ -82,16 +82,17 @@ class Assistant:
         # By default the SDK sends what people write to OpenAI, as traces, whatever model answers.
         set_tracing_disabled(True)
         self._config = RunConfig(tracing_disabled=True, call_model_input_filter=_clean_input)
-        for name in ("httpx", "httpx2"):  # A line for each call of a model, with its URL.
+        for name in ("httpx", "httpx2"):  # They log each call of a model, with its URL.
             logging.getLogger(name).setLevel(logging.WARNING)
-        # Unless it comes from OpenAI's own URL, the SDK takes a stream of Chat Completions that ends without saying so,
-        # in a finish_reason, for a whole reply. The operator has chosen the model's class, so its part is replaced.
+        # The SDK takes a Chat Completions stream that ends without a finish_reason for a whole reply, unless it comes
+        # from OpenAI's own URL. The fix is made in the SDK's class, because the operator chooses the model's.
         ChatCmplStreamHandler.handle_stream = _handle_whole_stream  # type: ignore[method-assign,assignment]
 
     async def ask(self, items: list[Item], context: TurnContext, show: Callable[[Part], None]) -> list[Message]:
-        """The messages that follow `items`, of which the last is the reply; raises one of the assistant's errors.
+        """The messages that the agent adds to `items`, in order; the last one is the reply.
 
-        What comes meanwhile is shown. When the task is cancelled, the model's connection is closed.
+        Parts are shown as they come. Raises AssistantUnavailable, AssistantFailed or AssistantRefused. When the task is
+        canceled, the connection to the model is closed.
         """
         given: Any = items
         transcript = Transcript(show)
@@ -103,7 +104,7 @@ class Assistant:
             made: list[Any] = [item.to_input_item() for item in result.new_items]
         except (asyncio.CancelledError, GeneratorExit):
             raise
-        except BaseException as error:  # The agent's code, and the model's, may raise anything.
+        except BaseException as error:  # The agent's code and the model's may raise anything.
             raise _classify(error) from error
         messages = to_messages(made)
         said = [message.content for message in messages if message.role == "assistant" and message.content]
@@ -118,7 +119,7 @@ class Assistant:
 
 
 def _clean_input(given: CallModelData[TurnContext]) -> ModelInputData:
-    """What the model is sent; it holds what the run's last steps made, which may be text that UTF-8 cannot hold."""
+    """What the model is sent. The run's earlier steps may have made text in it that UTF-8 cannot hold."""
     return ModelInputData(clean(given.model_data.input), clean(given.model_data.instructions))
 
 
@@ -128,7 +129,7 @@ async def _follow(result: RunResultStreaming, transcript: Transcript) -> None:
         async for event in events:
             _read(event, transcript)
     except BaseException:
-        result.cancel()  # Without it, closing would wait until the agent has come to its end.
+        result.cancel()  # Otherwise closing would wait until the agent has finished.
         await events.aclose()
         raise
 
@@ -155,7 +156,7 @@ def _classify(error: BaseException) -> ApiError:
         return AssistantRefused()
     status = error.status_code if isinstance(error, openai.APIStatusError) else 0
     is_cut_off = isinstance(error, ModelBehaviorError) and error.message == NO_FINAL_RESPONSE
-    # An APIError of no subclass is what a provider says in the middle of a stream.
+    # A bare APIError is what a provider reports in the middle of a stream.
     unavailable = isinstance(error, UNAVAILABLE) or type(error) is openai.APIError or status == 429 or status >= 500
     return AssistantUnavailable() if unavailable or is_cut_off else AssistantFailed()
 

@@ -1,4 +1,4 @@
-"""What an agent's tools may know of the turn that they work for."""
+"""What an agent's tools may know about the turn that they work for."""
 
 from dataclasses import dataclass
 
@@ -11,4 +11,4 @@ class TurnContext:
     conversation_id: int | None
     """None for the first message of a conversation, which begins when the turn is stored."""
     idempotency_key: str | None
-    """The client's; a run that is repeated after a failure has the same, so a tool can do its work once."""
+    """The client's key, if it sent one. A retry after a failure has the same key, so a tool can do its work once."""

@@ -1,4 +1,4 @@
-"""Finding the operator's agent when the service starts; each mistake is one sentence."""
+"""Finding the operator's agent when the service starts; each mistake becomes one sentence."""
 
 import importlib
 import sys
@@ -17,9 +17,10 @@ EXTRA = "ASSISTANT needs the OpenAI Agents SDK: install the extra, as in 'uv syn
 
 
 def load(reference: str) -> "Assistant":
-    """The agent that `module:attribute` names, from the working directory or the Python path."""
+    """The agent that `module:attribute` names, from the working directory or the Python path; or ConfigurationError."""
     try:
-        # Before the operator's folder is on the path, where a module may have the SDK's name, and only if it is needed.
+        # Imported only where an agent is named, and before its folder is on the path, where a module may have the SDK's
+        # name.
         from agents import Agent  # noqa: PLC0415
 
         from ai_agent.services.assistant.agent import Assistant  # noqa: PLC0415
@@ -33,7 +34,7 @@ def load(reference: str) -> "Assistant":
         found = attrgetter(attribute)(loaded)
     except AttributeError:
         raise ConfigurationError(f"ASSISTANT: the module {module} has no attribute {attribute}") from None
-    except (Exception, SystemExit) as error:  # It may be computed by the operator's code.
+    except (Exception, SystemExit) as error:  # The operator's code may compute the attribute.
         raise ConfigurationError(f"ASSISTANT: reading {reference} raises {_describe(error, module)}") from error
     if not isinstance(found, Agent):
         raise ConfigurationError(f"ASSISTANT: {reference} is of the type {type(found).__name__}, not an agents.Agent")
@@ -54,12 +55,12 @@ def _import(module: str) -> ModuleType:
             where = "in the working directory or on the Python path"
             raise ConfigurationError(f"ASSISTANT: there is no module {module} {where}") from None
         raise ConfigurationError(f"ASSISTANT: {module} imports {error.name}, which is not installed") from error
-    except (Exception, SystemExit) as error:  # The module is the operator's, and its text may hold a secret.
+    except (Exception, SystemExit) as error:  # The module may raise anything, with a secret in the text.
         raise ConfigurationError(f"ASSISTANT: importing {module} raises {_describe(error, module)}") from error
 
 
 def _describe(error: BaseException, module: str) -> str:
-    """The error's type and the line of the operator's package that led to it, as a line of a library does not help."""
+    """The error's type and the line of the operator's package that led to it; a library's own line would not help."""
     if isinstance(error, SyntaxError):
         place, line = error.filename or "", error.lineno
     else:

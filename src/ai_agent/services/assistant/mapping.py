@@ -1,7 +1,7 @@
-"""Between a conversation's messages and the OpenAI Agents SDK's items: pure functions that take whatever is stored.
+"""Turns messages into the OpenAI Agents SDK's items, and items into messages; it accepts whatever is stored.
 
-An item is kept as a message's metadata only where a model needs it again: a tool's call, and its output. What people
-read is the content. Anything else that a metadata holds, whoever stored it, is left alone.
+An item is kept in a message's metadata only where a model needs it again: a tool's call, and its output. What people
+read is the content. Anything else in the metadata, whoever stored it, is ignored.
 """
 
 import re
@@ -26,7 +26,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def clean[Json](value: Json) -> Json:
-    """The value with U+FFFD for what PostgreSQL and UTF-8 cannot hold, one character for one, so that parts fit."""
+    """The value with U+FFFD for each character that PostgreSQL or UTF-8 cannot hold; texts may come in pieces."""
     cleaned: Any = value
     if isinstance(value, str):
         cleaned = _UNSTORABLE.sub("\ufffd", value)
@@ -39,11 +39,12 @@ def clean[Json](value: Json) -> Json:
 
 
 def to_messages(items: Iterable[Item]) -> list[Message]:
-    """What a run has made, as messages, but for reasoning and hosted tools' traces, which no other model takes."""
+    """The items of a run as messages, without reasoning and hosted tools' traces, which no other model accepts."""
     return [message for item in items if (message := to_message(clean(item)))]
 
 
 def to_message(item: Item) -> Message | None:
+    """The message for an item: a reply, a call or an output; None for any other item."""
     kind = str(item.get("type", "message"))
     if kind == "message" and item.get("role") == "assistant":
         text = text_of(item.get("content"))
@@ -57,7 +58,7 @@ def to_message(item: Item) -> Message | None:
 
 
 def text_of(said: object) -> str:
-    """The texts of a message or an output, one after another; a refusal is a text too."""
+    """The joined texts of a message or an output; a refusal is a text too."""
     if not isinstance(said, list):
         return said if isinstance(said, str) else ""
     parts = [part for part in said if isinstance(part, dict)]
@@ -77,16 +78,16 @@ class _Output(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """Calls that stand together, and those that have an output, in the order in which the outputs came."""
+    """Calls that were made together, and the outputs that came for them, each with the index of its call."""
 
     calls: list[_Call]
     pairs: list[tuple[int, _Output]]
 
 
 def to_items(messages: Iterable[Message]) -> list[Item]:
-    """The messages from the first one of the user on, as the input of a run.
+    """The messages as the input of a run, from the user's first one on.
 
-    A call is given with its output, which follows it with no message between, and neither is given alone, because
+    A call and its output are given as a pair, if no message stands between them. Neither is given alone, because
     providers refuse that.
     """
     items: list[Item] = []
@@ -119,9 +120,9 @@ def _read_metadata(message: Message) -> Iterator[_Call | _Output]:
 
 
 def _call(call_id: object, fields: Item) -> Iterator[_Call]:
-    """The call, if every provider takes it: one that is refused would be refused in each turn that follows."""
+    """The call, if every provider accepts it, because one that is refused would be refused in every later turn."""
     name, arguments = fields.get("name"), fields.get("arguments")
-    arguments = "{}" if arguments == "" else arguments  # Some models write nothing for a tool that takes nothing.
+    arguments = "{}" if arguments == "" else arguments  # Some models write nothing for a tool without parameters.
     if isinstance(call_id, str) and isinstance(name, str) and _NAME.fullmatch(name) and _is_object(arguments):
         yield _Call(call_id, name, arguments)
 
@@ -134,7 +135,7 @@ def _is_object(arguments: object) -> TypeGuard[str]:
 
 
 def _read_output(output: object, content: str) -> str | list[Item]:
-    """What the tool gave if another model can take all of it, texts and images by URL, and else what people read."""
+    """The tool's output if other models accept all of it, texts and images by URL; else the message's text."""
     if not isinstance(output, list):
         return output if isinstance(output, str) else content
     parts = [
@@ -148,7 +149,7 @@ def _read_output(output: object, content: str) -> str | list[Item]:
 
 
 def _pair(between: list[_Call | _Output], numbers: Iterator[int]) -> list[Item]:
-    """The calls that have an output, each step of them before its outputs, as Chat Completions wants it."""
+    """The calls that have an output. The calls of a step precede its outputs, because Chat Completions demands it."""
     steps: list[_Step] = []
     waiting: defaultdict[str, deque[tuple[_Step, int]]] = defaultdict(deque)
     for entry in between:
@@ -164,8 +165,8 @@ def _pair(between: list[_Call | _Output], numbers: Iterator[int]) -> list[Item]:
 
 
 def _step_items(step: _Step, numbers: Iterator[int]) -> Iterator[Item]:
-    # The ids are made anew, because two turns may have used the same and the SDK would merge their items. Nine letters
-    # and digits are what every provider takes.
+    # The ids are made anew, because two turns may have used the same one and the SDK would merge their items. Every
+    # provider accepts nine letters and digits.
     ids = {index: f"past{next(numbers):05}" for index in sorted(index for index, _ in step.pairs)}
     for index, call_id in ids.items():
         call = step.calls[index]

@@ -35,7 +35,7 @@ type Part = TextStart | TextDelta | TextEnd | ToolCall | ToolOutput
 
 
 class Transcript:
-    """The texts that were shown, each once: as it comes or, from a model that does not stream, when it is there."""
+    """Shows a run, and keeps its texts. Each is shown once: piece by piece, or whole if the model does not stream."""
 
     def __init__(self, show: Callable[[Part], None]) -> None:
         self.texts: list[str] = []
@@ -59,7 +59,7 @@ class Transcript:
             self._show(TextEnd(len(self.texts)))
 
     def add_item(self, item: Item) -> None:
-        """An item that the run has made; of a message, whose text has been shown as a rule, what is missing."""
+        """Show an item that the run has made; a message's text only if it has not been shown piece by piece."""
         item = clean(item)
         kind, call_id = str(item.get("type")), item.get("call_id")
         if kind == "message" and (text := text_of(item.get("content"))):
@@ -76,7 +76,7 @@ class Transcript:
 
 
 def _input_of(call: Item) -> Any:
-    """The arguments of a call as JSON, or as the text that the model wrote if it is none that a browser can read."""
+    """The arguments of a call, parsed; the model's own text if it is not JSON that a browser can parse."""
     arguments = call.get("arguments", call.get("input", call.get("action")))
     if not isinstance(arguments, str):
         return arguments

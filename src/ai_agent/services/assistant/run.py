@@ -16,15 +16,15 @@ class Run:
         self.reply: Reply | None = None
         self.error: Exception | None = None
         self.may_be_stored = False
-        """Whether the database has been asked to store the turn: no answer to that does not mean that it is not."""
+        """Whether the database has been asked to store the turn. It may be stored even if no answer came."""
         self.is_shown_otherwise = False
-        """Whether another process was faster, and what it stored is not what was shown here."""
+        """Whether the reply that is stored, by another process, differs from the one that was shown here."""
         self.listeners: set[asyncio.Task[object]] = set()
         """The tasks of the requests that listen."""
         self._moved = asyncio.Event()
 
     def add_listener(self) -> None:
-        """Let it be known that the current task listens, until it ends."""
+        """Count the current task among the listeners until it ends."""
         task = asyncio.current_task()
         assert task is not None
         self.listeners.add(task)
@@ -35,7 +35,7 @@ class Run:
         return self.reply is not None or self.error is not None
 
     def stop(self) -> ApiError:
-        """What those who listen are answered when the service stops now."""
+        """The error for those who listen when the service stops now."""
         return StoppedWhileStoring() if self.may_be_stored else ServiceStopping()
 
     def show(self, part: Part) -> None:
@@ -55,7 +55,7 @@ class Run:
         moved.set()
 
     async def wait(self) -> Reply:
-        """The reply, once it is stored; raises what went wrong instead."""
+        """Wait for the stored reply; raises the run's error if it failed."""
         while not self.is_over:
             await self._moved.wait()
         if self.reply is None:
@@ -64,7 +64,7 @@ class Run:
         return self.reply
 
     async def wait_for_more(self, seen: int, seconds: float) -> bool:
-        """Whether more parts than those are there, or the end, within this time."""
+        """Wait for more than the `seen` parts or for the end; False if neither comes within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 while len(self.parts) == seen and not self.is_over:

@@ -1,4 +1,4 @@
-"""Runs: each turn of the assistant is a task of the process, which ends and stores it whether or not one listens."""
+"""Runs: a task of the process makes and stores each turn of the assistant, whether or not anybody listens."""
 
 import asyncio
 import logging
@@ -55,12 +55,12 @@ class Runs:
     def begin(self, question: Question) -> Run:
         """The run of the question: the one that its key has begun already, or a new one.
 
-        Raises IdempotencyKeyReused when the key has begun the run of another question.
+        Raises IdempotencyKeyReused when the key has begun the run of another question, and ServiceStopping.
         """
         if self._is_closed:
             raise ServiceStopping
-        # A run without a key of the client's has its own, which no client can send because of its space: storing the
-        # turn may have to be tried again, without knowing whether it was stored.
+        # Without a key of the client's a run gets one of its own, because storing the turn may have to be tried again
+        # without knowing whether it was stored. No client can send that key, because it has a space in it.
         key = question.key or Key(f"run {uuid4()}", b"")
         place = (question.user_id, key.value)
         if place in self._runs:
@@ -92,7 +92,7 @@ class Runs:
             run.end(await turn.make(self._means, run, question, key))
         except asyncio.CancelledError:
             run.fail(run.stop() if self._is_closed else AssistantFailed("the agent canceled its own task"))
-        except Exception as error:  # Whoever listens raises it, if anybody does.
+        except Exception as error:  # Those who listen raise it, if anybody does.
             run.fail(error)
         finally:
             del self._runs[question.user_id, key.value]
@@ -121,7 +121,7 @@ def _outcome(run: Run) -> str:
 
 
 def _cause(error: Exception | None) -> str:
-    """The type of what went wrong, and where for what nobody expected; never its text, which may quote anything."""
+    """The type of the cause, or our own reason; for an unexpected error, its traceback too. Its text may be secret."""
     if error is None:
         return ""
     if not isinstance(error, ApiError):

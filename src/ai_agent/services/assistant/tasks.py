@@ -1,4 +1,4 @@
-"""The event loop's tasks while agents run: what their code does in one ends that task alone, and no text is logged."""
+"""Guards the event loop's tasks: what an agent's code raises ends its task alone, and its text is not logged."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from ai_agent import logs
 logger = logging.getLogger(__name__)
 
 in_turn = ContextVar("in_turn", default=False)
-"""Whether a task belongs to a turn: the tasks that it creates have it too."""
+"""Whether the task belongs to a turn; the tasks that it creates inherit the answer."""
 
 
 class ToolEndedProcess(Exception):
@@ -19,7 +19,7 @@ class ToolEndedProcess(Exception):
 
 
 def guard(loop: asyncio.AbstractEventLoop) -> None:
-    """Let an agent's tasks neither end the process nor log what they raise."""
+    """Keep an agent's tasks from ending the process, and from logging the text of what they raise."""
     loop.set_task_factory(_make_task)
     loop.set_exception_handler(_log)
 
@@ -29,9 +29,10 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) 
 
 
 class _Guarded(Coroutine[Any, Any, Any]):
-    """A coroutine whose SystemExit or KeyboardInterrupt is an error like others: asyncio ends its loop for those two.
+    """Makes a coroutine's SystemExit or KeyboardInterrupt an ordinary error, because asyncio ends its loop for them.
 
-    It is no coroutine function around the other one, as that would never be awaited if the task is canceled early.
+    It is a class because a coroutine function would leave the inner coroutine never awaited if the task is canceled
+    before it starts, which Python warns about.
     """
 
     def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
@@ -60,6 +61,6 @@ class _Guarded(Coroutine[Any, Any, Any]):
 
 
 def _log(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What asyncio says of a task that nobody waits for, with the error's type and place for its text."""
+    """Log what asyncio reports of a task that nobody waits for, with the error's type and place instead of its text."""
     error = context.get("exception")
     logger.error("asyncio: %s%s", context["message"], f"\n{logs.outline(error)}" if error else "")

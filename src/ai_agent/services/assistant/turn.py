@@ -1,6 +1,6 @@
-"""Making a turn: the history is read, the agent is asked while no connection is held, and then all of it is stored.
+"""Making a turn: the history is read, the agent is asked while no connection is held, and then the turn is stored.
 
-So a run that fails leaves nothing behind, and its key is free; a process that dies leaves that, or the whole turn.
+A run that fails therefore stores nothing and leaves its key free; a process that dies leaves nothing or a whole turn.
 """
 
 import asyncio
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A reply was paid for, so storing it is tried again for this long, in seconds, after it has failed for the first time.
+# A reply has been paid for, so storing it is tried again after its first failure. These are the seconds for
+# which that goes on, and those before each try.
 STORE_SECONDS = 20.0
 STORE_DELAY = 0.25
 
 
 class Means(NamedTuple):
-    """What turns are made with."""
+    """What every turn is made with."""
 
     assistant: "Assistant"
     engine: AsyncEngine
@@ -41,9 +42,9 @@ class Means(NamedTuple):
 
 
 async def make(means: Means, run: Run, question: Question, key: Key) -> Reply:
-    """The reply, once the turn is stored under the key; with a key that has stored one already, that one.
+    """Ask the agent and store the turn under the key; if the key has stored a turn already, reply with that one.
 
-    Raises one of the assistant's errors, and what `turns.store` and `conversations.read` raise.
+    Raises one of the assistant's errors, DatabaseUnavailable, or what `turns.store` and `conversations.read` raise.
     """
     deadline = asyncio.get_running_loop().time() + means.settings.assistant_timeout
     async with Connection(means.engine, means.settings.database_timeout) as connection:
@@ -56,12 +57,12 @@ async def make(means: Means, run: Run, question: Question, key: Key) -> Reply:
     turn, is_sure = await _store(means, question, [Message("user", question.message), *made], key)
     shown = [Message(row["role"], row["content"]) for row in from_json(turn.shown)]
     run.is_shown_otherwise = turn.replayed and _texts(shown) != _texts(made)
-    # After a failure, what the key finds may be what was stored by the try whose answer was lost.
+    # After a failed try, the turn of the key may be the one that this try stored before its answer was lost.
     return _reply(turn, replayed=turn.replayed and (is_sure or run.is_shown_otherwise))
 
 
 async def _read_history(connection: Connection, question: Question, count: int) -> list[Message]:
-    """The newest messages, as many as fit a page; raises ConversationNotFound, even where none are wanted."""
+    """The newest messages that fit a page, oldest first; raises ConversationNotFound, even if `count` is 0."""
     if question.conversation_id is None:
         return []
     page = await conversations.read(connection, question.user_id, question.conversation_id, max(count, 1), START)
@@ -83,7 +84,7 @@ async def _ask(
 
 
 async def _store(means: Means, question: Question, messages: list[Message], key: Key) -> tuple[Turn, bool]:
-    """The turn, and whether the first try has stored or found it."""
+    """The turn, and whether the first try stored or found it."""
     loop = asyncio.get_running_loop()
     seconds = means.settings.database_timeout
     give_up_at = None
@@ -105,7 +106,7 @@ async def _store(means: Means, question: Question, messages: list[Message], key:
 
 
 def _texts(messages: list[Message]) -> list[str]:
-    """What the assistant has said, and a stream shows."""
+    """What the assistant has said, which is what a stream shows."""
     return [message.content for message in messages if message.role == "assistant" and message.content]
 
 
