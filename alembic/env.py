@@ -1,4 +1,4 @@
-"""Run the migrations, over the same DATABASE_URL and the same TLS as the service."""
+"""Runs the migrations, with the service's DATABASE_URL and its TLS."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ TAKE_REVISION_OVER = """
 
 
 def ours(name: str | None, kind: str, parents: object) -> bool:
-    """Keep better-auth's tables, and all others, from being reflected."""
+    """Reflect the service's own tables only, and neither better-auth's nor anybody else's."""
     return kind != "table" or name in SQLModel.metadata.tables
 
 
@@ -87,7 +87,7 @@ async def migrate_online(database_url: str) -> None:
     engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=Connector(read_target(database_url), CONNECT_TIMEOUT, for_migrations=True).connect,
-        isolation_level="READ COMMITTED",  # A role's own may differ, and a pooler takes no setting for it.
+        isolation_level="READ COMMITTED",  # The role's default may differ, and a pooler takes no setting for it.
         poolclass=NullPool,
         hide_parameters=True,
     )
@@ -109,7 +109,7 @@ def say_what_is_run() -> None:
     logger.setLevel(logging.INFO)
 
 
-if context.config.cmd_opts is not None:  # Only when called from the command line.
+if context.config.cmd_opts is not None:  # The command line calls; a program may log as it likes.
     say_what_is_run()
 
 

@@ -1,8 +1,8 @@
 """Compare the service with `bare.py` doing the same work: `uv run python -m benchmark`.
 
-Both run under uvicorn on the same PostgreSQL and take turns at the same load, so that what else the machine does hits
-both alike. Look at the ratios: the absolute numbers are those of one machine on one day. Only the instructions hardly
-depend on it. `--capacity` measures instead what an operator plans with.
+Both run under uvicorn on the same PostgreSQL and take turns at the same load, so that the machine's other work slows
+both alike. Look at the ratios, because the absolute numbers are those of one machine on one day. Only the counts of
+instructions hardly depend on it. `--capacity` measures what an operator plans with instead.
 """
 
 import argparse
@@ -26,9 +26,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8, help="turns of each app at each operation (default: 8)")
     parser.add_argument("--requests", type=int, default=400, help="requests in each turn (default: 400)")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--smoke", action="store_true", help="a few requests only, to see that it runs")
+    mode.add_argument("--smoke", action="store_true", help="send a few requests only, to see that it runs")
     mode.add_argument(
-        "--capacity", action="store_true", help="what PostgreSQL spends, and how far a network lets it go"
+        "--capacity", action="store_true", help="measure what PostgreSQL spends, and requests per second over a network"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
@@ -49,7 +49,7 @@ def compare(folder: Path, rounds: int, requests: int, *, count: bool) -> None:
         if count and instructions.is_there():
             counts = instructions.count(folder, url, longest["small"])
         elif count:
-            print("Without Valgrind on PATH nothing counts the instructions.", file=sys.stderr)
+            print("Valgrind is not on PATH, so the instructions are not counted.", file=sys.stderr)
     print(table.make(turns, trips, counts))
 
 
@@ -69,7 +69,7 @@ def measure(
 
 
 async def count_round_trips(folder: Path, app: str, url: str, conversation_id: int) -> dict[str, float]:
-    """The waits for the database in each operation, as it sees them, once statements are known."""
+    """How often each operation waits for the database, once its statements are prepared."""
     trips: dict[str, float] = {}
     with ExitStack() as stack:
         async with run_proxy(url) as proxy:

@@ -1,6 +1,6 @@
 """The least that could do the service's work: Starlette, asyncpg and orjson, with the service's own statements.
 
-No validation, no errors, no logging, no CORS, no deadline: what the service spends beyond this is what those cost.
+It has no validation, errors, logging, CORS or deadlines: what the service spends beyond it is the price of those.
 """
 
 import os

@@ -1,7 +1,7 @@
 """What an operator plans with: PostgreSQL's CPU and bytes for a turn, and requests per second across a network.
 
-The server runs with its own defaults here, as durable as they make it. Its CPU is that of all its processes, so the
-commit's, vacuum's and the lookup of the token are in it.
+The server runs with its defaults here, so commits are durable. Its CPU is that of all its processes, so commits, vacuum
+and the lookup of the token are in it.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from benchmark.load import FEW, compose, run_app, seed, send
 from tests.support.proxy import run_proxy
 from tests.support.service import Service
 
-# What the service takes for a pooler's address, so that it sends each statement with its text and PostgreSQL plans it.
+# It makes the service take the server for a pooler, so it sends each statement's text and PostgreSQL plans it anew.
 POOLED = "?pgbouncer=true"
 
 ROUND_TRIPS = (1, 5, 40)  # Milliseconds.
 CLIENTS, CONNECTIONS = 32, 15
 SECONDS = 4
 
-# Everything that turns are written to, indexes and TOAST included, and how far the log has been written.
+# The bytes of everything that turns are written to, with indexes and TOAST, and of the log so far.
 SIZES = """
     SELECT sum(pg_total_relation_size(name::regclass))::bigint, (pg_current_wal_lsn() - '0/0')::bigint
     FROM unnest(ARRAY['conversations', 'messages', 'idempotency_keys']) AS name
@@ -35,7 +35,7 @@ SIZES = """
 
 
 class Cost(NamedTuple):
-    """What the server spends: microseconds of CPU, bytes of tables and bytes of its log."""
+    """What the server spends: microseconds of CPU, bytes of tables, and bytes of its log."""
 
     cpu: float
     stored: float
@@ -72,7 +72,7 @@ def main(folder: Path, requests: int) -> None:
 
 
 def kinds(conversation_id: int, prefix: str) -> dict[str, Callable[[int], bytes]]:
-    """How the n-th request of each kind of turn goes over the wire."""
+    """For each kind of request, what makes the bytes of the n-th one."""
     append = compose("chat-append", "small", conversation_id)
     return {
         "new turn": lambda _: compose("chat-new", "small", conversation_id),
@@ -87,7 +87,7 @@ def kinds(conversation_id: int, prefix: str) -> dict[str, Callable[[int], bytes]
 async def measure_cost(
     service: Service, url: str, server: psutil.Process, compose_nth: Callable[[int], bytes], requests: int
 ) -> Cost:
-    """What a request costs the server; a quarter as many go before, so that caches are warm and plans are made."""
+    """What a request costs the server. A quarter as many are sent first, to warm caches and to make plans."""
     connection = await asyncpg.connect(url)
     await share_out(service, [compose_nth(n) for n in range(requests // 4)])
     before = await read_meters(connection, server)
@@ -112,7 +112,7 @@ async def read_meters(connection: asyncpg.Connection, server: psutil.Process) ->
 
 
 async def measure_reach(folder: Path, url: str, trip: float) -> Reach:
-    """Send new turns for some seconds, with all that goes to the database and comes back held up on the way."""
+    """Send new turns for some seconds through a proxy that delays everything to and from the database."""
     with ExitStack() as stack:
         async with run_proxy(url) as proxy:
             service: Service = await asyncio.to_thread(stack.enter_context, run_app(folder, "service", proxy.url))
@@ -130,7 +130,7 @@ async def measure_reach(folder: Path, url: str, trip: float) -> Reach:
 
 
 async def measure_trip(url: str) -> float:
-    """Seconds that the shortest statement takes, because a timer may be late."""
+    """The seconds that a round trip really takes, because the proxy's timer may be late."""
     connection = await asyncpg.connect(url, timeout=30)
     trips = []
     for _ in range(20):

@@ -1,7 +1,7 @@
 """The instructions that an app spends on a request, as Valgrind's callgrind counts them.
 
-Unlike times they hardly depend on what else the machine does: the server's clock alone, which ticks ten times a second,
-adds up to 3 % where the machine is slow, to both apps alike.
+Unlike times, they hardly depend on the machine's other work. Only uvicorn's clock, which ticks ten times a second, adds
+up to 3 % on a slow machine, to both apps alike.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from tests.support.service import Service
 
 WARM_UP, FEW, MANY = 30, 10, 60  # Requests.
 
-# The longest that the service may be told to wait: all that it does takes some 50 times as long here.
+# The longest times that the settings allow, because everything takes some 50 times as long under Valgrind.
 PATIENT = {"DATABASE_TIMEOUT": "4.5", "DATABASE_POOL_TIMEOUT": "4"}
 
 
@@ -24,14 +24,14 @@ def is_there() -> bool:
 
 
 def count(folder: Path, url: str, conversation_id: int) -> dict[str, dict[str, float]]:
-    """For each app the thousands of instructions per request in each operation."""
+    """For each app, the thousands of instructions that a request of each operation takes."""
     return {app: count_for(folder, app, url, conversation_id) for app in APPS}
 
 
 def count_for(folder: Path, app: str, url: str, conversation_id: int) -> dict[str, float]:
     profile = folder / f"{app}.callgrind"
     callgrind = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={profile}")
-    # Python orders its sets by chance otherwise, and so takes other ways in each process.
+    # Otherwise Python orders sets at random, and so takes another path in each process.
     with run_app(folder, app, url, under=callgrind, PYTHONHASHSEED="0", **PATIENT) as service:
         requests = {operation: compose(operation, "small", conversation_id) for operation in OPERATIONS}
         for request in requests.values():  # Connecting and preparing would take too long once instructions are counted.

@@ -20,7 +20,7 @@ APPS = {"service": "ai_agent.main:app", "bare": "benchmark.bare:app"}
 OPERATIONS = ("chat-new", "chat-append", "list of 20", "history of 50")
 FEW, MANY = 4, 16  # Clients; the many are more than the connections of the pool.
 
-# A user who has just come, and one who has been here for years; the last of each one's conversations is the longest.
+# A new user, and one who has been here for years. The last conversation of each is the longest.
 SEED = """
     INSERT INTO user_sessions (id, token, "userId", "updatedAt", "expiresAt")
     SELECT id, rpad(id, 32, 'x'), id, now(), now() + interval '1 day' FROM unnest(ARRAY['small', 'large']) AS id;
@@ -42,7 +42,7 @@ LONGEST = "SELECT user_id, max(id) AS id FROM conversations GROUP BY user_id"
 
 
 class Case(NamedTuple):
-    """What is compared: an operation for a user with little or much, asked for by few clients or many."""
+    """What is compared: an operation for a user with few rows or many, requested by few clients or many."""
 
     operation: str
     user: str
@@ -56,7 +56,7 @@ CASES = (
 
 
 class Turn(NamedTuple):
-    """One app's turn at an operation: seconds for each request, for all, and of CPU in the app's process."""
+    """One app's turn at an operation: the seconds of each request, of all, and of CPU in the app's process."""
 
     latencies: list[float]
     elapsed: float
@@ -74,7 +74,7 @@ def run_app(folder: Path, app: str, url: str, *, under: tuple[str, ...] = (), **
 
 
 async def seed(url: str) -> dict[str, int]:
-    """Fill the database; the id of each user's longest conversation."""
+    """Fill the database; return the id of each user's longest conversation."""
     await run_sql(url, USER_SESSIONS)
     migrate(url)
     connection = await asyncpg.connect(url)
@@ -101,7 +101,7 @@ def compose(operation: str, user: str, conversation_id: int, key: str | None = N
 
 
 async def take_turn(app: Service, request: bytes, requests: int, clients: int) -> Turn:
-    """Let the clients send so many requests in all, each client over a connection of its own."""
+    """Send this many requests in all, shared among the clients, each with a connection of its own."""
     before, started = cpu_seconds(app), time.perf_counter()
     latencies = await asyncio.gather(*(send(app, [request] * (requests // clients)) for _ in range(clients)))
     elapsed = time.perf_counter() - started
@@ -114,7 +114,7 @@ def cpu_seconds(app: Service) -> float:
 
 
 async def send(app: Service, requests: Iterable[bytes]) -> list[float]:
-    """Send the requests one after the other over one connection, and time each response."""
+    """Send the requests one after the other over one connection; the seconds that each response took."""
     parts = urlsplit(app.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     latencies = []

@@ -58,6 +58,6 @@ def _cpu(turns: list[Turn]) -> float:
 
 
 def _quantile(turns: list[Turn], percent: int) -> float:
-    """Milliseconds within which this part of the requests was answered."""
+    """The milliseconds within which this percentage of the requests was answered."""
     latencies = sorted(latency for turn in turns for latency in turn.latencies)
     return latencies[len(latencies) * percent // 100] * 1000

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Ask `/health` where UVICORN_HOST and UVICORN_PORT have the server listen, and never through a proxy."""
+    """Ask `/health` at the address in UVICORN_HOST and UVICORN_PORT, never through a proxy; return the exit status."""
     host = os.environ.get("UVICORN_HOST", "127.0.0.1")
     port = os.environ.get("UVICORN_PORT", "8000")
     listens_everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}

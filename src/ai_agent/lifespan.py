@@ -1,4 +1,4 @@
-"""What happens before the first request, and after the last."""
+"""What happens before the first request and after the last one."""
 
 import asyncio
 import logging
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Set logging up and warn of what an operator should change; at the end stop the runs, then close the pool."""
     settings: Settings = app.state.settings
     logs.configure(settings.log_level, settings.log_format)
     for sentence in find_mistyped():
@@ -39,12 +40,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _log_what_is_missing(app: FastAPI) -> None:
-    """Say at once what `/health/ready` would. The service starts all the same, and serves when it is there."""
+    """Log at once what `/health/ready` would say. The service starts all the same, and serves once it is there."""
     try:
         async with Connection(app.state.engine, app.state.settings.database_timeout) as connection:
             await readiness.check(connection)
     except DatabaseNotReady as lack:
         logger.error("Not ready: %s", lack.detail)  # noqa: TRY400  # A traceback would say no more.
     except DatabaseUnavailable as error:
-        if error.cause == "refused":  # Otherwise it may just be starting too, and each request that meets it says so.
+        if error.cause == "refused":  # Otherwise it may be starting too, and the requests that meet it log it.
             logger.error("Not ready: the database refuses: %r", error.__cause__)  # noqa: TRY400

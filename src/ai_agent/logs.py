@@ -1,4 +1,4 @@
-"""Logging: where lines go and what they look like. Each names the request and the conversation it is about."""
+"""Logging: where lines go and what they look like. Each line names its request and its conversation."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from uvicorn.logging import DefaultFormatter
 
 @dataclass(slots=True)
 class RequestContext:
-    """What the log says of the request that is being served."""
+    """What the log lines say about the request that is being served."""
 
     id: str
     actor: Literal["user", "service"] = "user"
@@ -26,9 +26,9 @@ current: ContextVar[RequestContext] = ContextVar("current")
 
 
 class _TextFormatter(logging.Formatter):
-    """Times are ISO 8601 in UTC, as in JSON, whatever the zone of the machine."""
+    """Writes times as ISO 8601 in UTC, as JSON lines have them, whatever the machine's time zone."""
 
-    converter = time.gmtime  # type: ignore[assignment]  # As the library's documentation does it.
+    converter = time.gmtime  # type: ignore[assignment]  # The way of the library's documentation.
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
@@ -39,7 +39,7 @@ FORMATS: dict[str, logging.Formatter] = {
         ["levelname", "name", "request_id", "message"],
         rename_fields={"levelname": "level", "name": "logger"},
         timestamp="time",
-        # The former is uvicorn's, for terminals; the latter is for text, while JSON has `conversation_id` as a number.
+        # `color_message` is uvicorn's, for terminals. `conversation` is for text; JSON has `conversation_id`, a number.
         reserved_attrs=[*RESERVED_ATTRS, "color_message", "conversation"],
     ),
 }
@@ -54,24 +54,25 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     logging.basicConfig(level=level, handlers=[console])
     logging.getLogger("ai_agent").setLevel(level)
     server, access = logging.getLogger("uvicorn"), logging.getLogger("uvicorn.access")
-    if any(isinstance(handler.formatter, DefaultFormatter) for handler in server.handlers):  # Not a --log-config.
+    if any(isinstance(handler.formatter, DefaultFormatter) for handler in server.handlers):  # There is no --log-config.
         server.handlers.clear()
         server.propagate = True
         if not embedded:
             _skip_what_no_format_shows()
-    # Our own line for each request says more than uvicorn's, and uvicorn's costs as much as the request.
+    # Our own line for each request says more than uvicorn's, which would cost as much as the rest of the request.
     access.handlers.clear()
     access.propagate = False
 
 
 def _skip_what_no_format_shows() -> None:
-    """Spare each line the look for its place in the code, its thread, process and task, as logging's manual advises."""
-    logging._srcfile = None  # noqa: SLF001  # The manual's own name for it.
+    """Do not look up each line's place in the code, thread, process and task, as the logging manual advises."""
+    logging._srcfile = None  # noqa: SLF001  # The manual names this variable.
     for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, name, False)
 
 
 def add_context(record: logging.LogRecord) -> bool:
+    """A filter that keeps every record, and adds the current request's id and conversation to it."""
     request = current.get(None)
     record.request_id = "-" if request is None else request.id
     record.conversation = ""
@@ -82,16 +83,16 @@ def add_context(record: logging.LogRecord) -> bool:
 
 
 def note_conversation(id_: int) -> None:
-    """Let the lines that follow carry the id of the conversation that the current request is about."""
+    """Add this conversation to the current request's log lines from here on."""
     request = current.get(None)
     if request is not None:
         request.conversation_id = id_
 
 
 def outline(error: BaseException) -> str:
-    """The traceback of an error with its causes, the first one first, but with few of their texts.
+    """The traceback of an error and its causes, the first cause first, mostly without their texts.
 
-    Texts quote what people sent: pydantic's the input, asyncpg's the parameters, PostgreSQL's DETAIL the row.
+    Texts quote what people sent: pydantic's quote the input, asyncpg's the parameters, PostgreSQL's DETAIL the row.
     """
     steps: list[str] = []
     cause: BaseException | None = error
@@ -103,7 +104,7 @@ def outline(error: BaseException) -> str:
 
 def _name(error: BaseException) -> str:
     name = f"{type(error).__module__}.{type(error).__qualname__}"
-    # The server's first line speaks of its own tables and constraints, except where a value is what is wrong.
+    # The server's first line names its own tables and constraints only, except where a value is what is wrong.
     if isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.DataError):
         return f"{name}: {error.args[0]}"
     return name

@@ -21,7 +21,7 @@ from ai_agent.services.assistant.turn import Means
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service with these settings; ConfigurationError names a DATABASE_URL or an ASSISTANT that cannot be used."""
+    """The service with these settings; raises ConfigurationError if DATABASE_URL or ASSISTANT cannot be used."""
     app = App(
         title="ai-agent",
         version=version("ai-agent"),
@@ -30,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # Its redirect has the request's Host in it, before anybody has authenticated.
+        redirect_slashes=False,  # A redirect would repeat the request's Host before anybody has authenticated.
         telemetry=tracing.configure(),
     )
     app.state.settings = settings
@@ -38,13 +38,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = Metrics(app.state.engine)
     app.state.runs = _make_runs(app)
     for router in (chat.router, history.router, trusted_services.router, health.router, docs.router):
-        # The routes themselves, as FastAPI matches those of an included router twice on each request.
+        # The routes themselves, because FastAPI matches those of an included router twice on each request.
         app.router.routes.extend(router.routes)
     if settings.metrics_path != "off":
         app.add_api_route(settings.metrics_path, health.get_metrics, include_in_schema=False)
     errors.add_to(app)
     app.add_middleware(RequestLog)
-    if settings.cors_origins:  # Added last, it is the outermost.
+    if settings.cors_origins:  # It is added last, so it is the outermost.
         app.add_middleware(Cors, allow_origins=settings.cors_origins)
     return app
 
@@ -64,4 +64,4 @@ def __getattr__(name: str) -> object:
         return globals().setdefault("app", create_app(load_settings()))
     except ConfigurationError as error:
         sys.stderr.write(f"ai-agent cannot start: {error}\n")
-        sys.exit(3)  # uvicorn's own code for a start that failed: with several workers it stops retrying.
+        sys.exit(3)  # uvicorn's own code for a failed start, after which it starts no worker again.

@@ -1,4 +1,4 @@
-"""What an operator measures: requests, the pool, and what goes wrong with the database. Nothing names a user."""
+"""What an operator measures: requests, the pool, the database's failures, the assistant. Nothing names a user."""
 
 import multiprocessing
 import os
@@ -13,8 +13,8 @@ from sqlalchemy.pool import QueuePool
 
 from ai_agent.errors import Cause
 
-# prometheus_client's mode for several processes has no gauges that are read when they are asked for, and forgets which
-# process has which connections.
+# prometheus_client's mode for several processes is no remedy, because it has no gauges that are read when Prometheus
+# asks, and forgets which process has which connections.
 SEVERAL_WORKERS = (
     "There are several workers, and the metrics are only those of the worker that Prometheus happens to reach: run one"
     " process in each container or unit, without --workers and WEB_CONCURRENCY, and let Prometheus scrape each of them."
@@ -22,7 +22,7 @@ SEVERAL_WORKERS = (
 
 
 class Metrics:
-    """The metrics of one app; of several worker processes, each has its own."""
+    """The metrics of one app; each worker process has its own."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
@@ -43,7 +43,7 @@ class Metrics:
         self.unavailable = Counter(
             "database_unavailable", "503s of the database, by cause.", ["cause"], registry=self.registry
         )
-        for cause in get_args(Cause):  # A rate is only seen from the second value on, so the first one is 0.
+        for cause in get_args(Cause):  # Prometheus sees a rate from the second value on, so the first one is 0.
             self.unavailable.labels(cause)
         self.assistant_turns = Counter(
             "assistant_turns",
@@ -53,7 +53,7 @@ class Metrics:
         )
         self.assistant_seconds = Histogram(
             "assistant_turn_duration_seconds",
-            "Time from a question to its reply, stored, or to the failure.",
+            "Time from a question to its stored reply, or to the failure.",
             buckets=(0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1800, 3600),
             registry=self.registry,
         )
@@ -68,6 +68,6 @@ class Metrics:
 
 
 def is_one_of_several() -> bool:
-    """Whether this process is a worker among others: uvicorn starts those, but not a single one, as its children."""
+    """Whether this process is one of several workers, which uvicorn starts as child processes; a lone one is none."""
     reloads = "--reload" in sys.argv or "UVICORN_RELOAD" in os.environ
     return multiprocessing.parent_process() is not None and not reloads

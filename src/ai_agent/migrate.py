@@ -8,11 +8,11 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 SHIPPED = Path(__file__).parent / "migrations"
-"""Where the wheel has the migrations; from the sources they are run where they stand."""
+"""The wheel's migrations. A checkout does not have this folder, and runs those in `alembic/`."""
 
 
 def upgrade() -> None:
-    """Bring the database of DATABASE_URL to the newest migration; raises CommandError."""
+    """Bring the database of DATABASE_URL to the newest migration; raises CommandError if that fails."""
     migrations = SHIPPED if SHIPPED.exists() else Path(__file__).parents[2] / "alembic"
     configuration = Config()
     configuration.set_main_option("script_location", str(migrations).replace("%", "%%"))

@@ -6,7 +6,7 @@ from functools import cache
 
 logger = logging.getLogger(__name__)
 
-# More than one process ever needs, and less than what makes some systems refuse an "unlimited" soft limit.
+# More than one process ever needs. Some systems refuse a much higher soft limit, even where "unlimited" is allowed.
 ENOUGH = 65536
 
 # Below this, ordinary traffic comes near the limit.
@@ -14,7 +14,7 @@ FEW = 1024
 
 
 def raise_limit() -> None:
-    """Raise the soft limit as far as the process may on its own; its usual default of 1024 is an old one."""
+    """Raise the soft limit, usually 1024, as far as the process may on its own and not beyond ENOUGH."""
     if sys.platform == "win32":
         return
     import resource  # noqa: PLC0415  # Windows has no such module.
@@ -27,6 +27,7 @@ def raise_limit() -> None:
 
 @cache
 def limit() -> int:
+    """The soft limit as it was at the first call."""
     if sys.platform == "win32":
         return ENOUGH
     import resource  # noqa: PLC0415  # Windows has no such module.
@@ -36,12 +37,12 @@ def limit() -> int:
 
 
 def max_connections() -> int:
-    """Half of the limit; the rest is for the database's connections, and for those that come in while others close."""
+    """How many clients' connections to hold: half of the limit. The database's, and those that close, need the rest."""
     return limit() // 2
 
 
 def warn_of_few() -> None:
-    """Say at start what would otherwise show under load."""
+    """Warn at start of what would otherwise show only under load."""
     if limit() < FEW:
         logger.warning(
             "This process may open only %d files, so it holds at most %d connections of clients at once;"

@@ -19,8 +19,8 @@ from ai_agent.database.pool import Pool
 from ai_agent.database.statements import Statement
 from ai_agent.errors import Cause, DatabaseUnavailable
 
-# The share of the time after which a statement is given up. asyncpg then cancels it in the server, which would go on
-# with it otherwise, or go on waiting; the rest of the time is for the server to confirm the cancellation.
+# The share of the time after which a statement is given up. asyncpg then cancels it in the server, where it would
+# otherwise run on or wait on; the rest of the time is for the server to confirm the cancellation.
 _GIVE_UP_AFTER = 0.9
 
 # SQLSTATE classes and codes that say "not now" or "not set up" rather than "this statement is wrong".
@@ -34,7 +34,8 @@ _LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.P
 class Connection:
     """A connection of the pool, taken when the block begins and given back when it ends, for `seconds` at most.
 
-    The block raises DatabaseUnavailable when there is no connection in time, or when it is lost, too slow or refused.
+    The block raises DatabaseUnavailable when no connection is free in time, or when the database cannot be reached, is
+    too slow, refuses, or loses the connection.
     """
 
     def __init__(self, engine: AsyncEngine, seconds: float) -> None:
@@ -43,7 +44,7 @@ class Connection:
         self._line: asyncio.Semaphore | None = None
         self._pooled: PoolProxiedConnection | None = None
         self.had_to_wait = False
-        """Whether every connection was in use, so the client may have left meanwhile."""
+        """Whether every connection was in use, so that the client may have left meanwhile."""
 
     async def __aenter__(self) -> Self:
         await self._deadline.__aenter__()

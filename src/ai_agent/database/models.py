@@ -34,8 +34,8 @@ SQLModel.metadata.naming_convention = {
 class Conversation(SQLModel, table=True):
     __tablename__ = "conversations"
     __table_args__ = (
-        Index(None, "user_id", "updated_at", "id"),  # The list, read backwards.
-        Index(None, "created_at"),  # Retention by last use.
+        Index(None, "user_id", "updated_at", "id"),  # The list of conversations, read backwards.
+        Index(None, "created_at"),  # An operator's deletion of old conversations.
     )
 
     id: int = Field(sa_column=Column(BigInteger, Identity(), primary_key=True))
@@ -62,7 +62,7 @@ class Message(SQLModel, table=True):
     user_id: str = Field(sa_column=Column(Text))
     role: Role = Field(sa_column=Column(String(20), nullable=False))
     content: str = Field(sa_column=Column(Text, nullable=False))
-    # SQLModel keeps the attribute name `metadata` for itself; the column and the JSON field have it.
+    # SQLModel keeps the attribute name `metadata` for itself; the column and the JSON field are called that.
     details: dict[str, Any] | None = Field(sa_column=Column("metadata", JSONB(none_as_null=True)))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), server_default=func.now()))
 
@@ -75,7 +75,7 @@ class IdempotencyKey(SQLModel, table=True):
     """
 
     __tablename__ = "idempotency_keys"
-    __table_args__ = (Index(None, "user_id", "created_at"),)  # A user's old keys, to be deleted.
+    __table_args__ = (Index(None, "user_id", "created_at"),)  # A user's expired keys, to be deleted.
 
     user_id: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(String(255), primary_key=True))
@@ -87,7 +87,7 @@ class IdempotencyKey(SQLModel, table=True):
 
 
 class BetterAuth(SQLModel, registry=registry()):
-    """The base of better-auth's tables: with metadata of their own, Alembic never sees them."""
+    """The base of better-auth's tables. They have metadata of their own, so Alembic never sees them."""
 
 
 class UserSession(BetterAuth, table=True):

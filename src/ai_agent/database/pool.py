@@ -1,4 +1,4 @@
-"""The pool of connections, and how it is closed."""
+"""The pool of connections: how it is made, in which order requests get a connection, and how it is closed."""
 
 import asyncio
 from contextlib import suppress
@@ -13,14 +13,14 @@ from ai_agent.config import Settings
 from ai_agent.database.hosts import Connector
 from ai_agent.database.target import read_target
 
-# Seconds that a server has for closing a connection in order.
+# Seconds that a server has to close a connection in order.
 _CLOSE_TIMEOUT = 0.4
 
 
 class Pool(AsyncAdaptedQueuePool):
-    """SQLAlchemy's pool with a line before it, in which requests wait for a connection in the order of their coming.
+    """SQLAlchemy's pool, with a line before it in which requests wait for a connection in order of arrival.
 
-    Without it, a connection that comes back may be taken by a newer request before the oldest one is awake.
+    Without the line, a newer request may take a connection that comes back before the oldest request is awake.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -40,6 +40,8 @@ class _Connection(asyncpg.Connection):
 
 def create_engine(settings: Settings) -> AsyncEngine:
     """The engine, whose pool keeps the connections of a burst until the server closes them as idle.
+
+    Raises ConfigurationError if DATABASE_URL cannot be used; it connects to nothing yet.
 
     Beyond the pool's size, SQLAlchemy would close a connection each time it comes back, and open another for the next
     request. The pool is last in, first out, so that the connections that are not needed stay idle.

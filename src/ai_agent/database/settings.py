@@ -1,4 +1,4 @@
-"""The server settings that a connection begins with: all of them on a server itself, fewer where a pooler refuses."""
+"""The server settings that a connection begins with: all on the server itself, fewer where a pooler refuses some."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -59,7 +59,7 @@ class Level(NamedTuple):
 
 
 def make_levels(asked: dict[str, str], seconds: float) -> list[Level]:
-    """The levels for the settings of DATABASE_URL. The server ends a statement a second after its request gave up."""
+    """The levels for the settings of DATABASE_URL. The server ends a statement one second after `seconds`."""
     given_up = str(round((seconds + 1) * 1000))
     time_outs = {"statement_timeout": given_up, "idle_in_transaction_session_timeout": given_up}
     later = {"lock_timeout": "0", "idle_session_timeout": _IDLE_TIMEOUT, "transaction_timeout": "0"}

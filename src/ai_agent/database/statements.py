@@ -11,7 +11,7 @@ _DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
 
 
 class Statement[Row]:
-    """SQL with numbered parameters, their names in that order, and the type that a row becomes."""
+    """SQL with numbered parameters, their names in the order of the numbers, and what makes a row of its columns."""
 
     def __init__(self, clause: ClauseElement, row: Callable[..., Row]) -> None:
         compiled = clause.compile(dialect=_DIALECT)

@@ -52,7 +52,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """Take the port before any work is done for it; the service then listens on this very socket."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # `localhost` has an address of each family, and most clients are given 127.0.0.1.
+        # `localhost` has an address of each family, and most clients use 127.0.0.1.
         family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         both = host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(address, family=family, dualstack_ipv6=both)

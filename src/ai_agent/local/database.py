@@ -21,7 +21,7 @@ RETURNING token
 
 
 async def hand_over(superuser_url: str, url_file: Path) -> str:
-    """Give the database to a role that is no superuser, and return its URL, which the file keeps.
+    """Give the database to a role that is no superuser, write the role's URL to the file, and return it.
 
     The service and a better-auth server that joins connect as this role.
     """

@@ -42,7 +42,7 @@ def say(step: str) -> None:
 
 
 def show(page: str) -> None:
-    """Print the page, with what stands in angle brackets in bold where that can be seen."""
+    """Print the page; a terminal shows the words in angle brackets in bold."""
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() and "NO_COLOR" not in os.environ else ("", "")
     sys.stdout.write(page.replace("<", bold).replace(">", plain))
     sys.stdout.flush()

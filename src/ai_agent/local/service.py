@@ -61,14 +61,14 @@ def _migrate() -> None:
 
 def _serve(listener: socket.socket, text: str) -> int:
     app = create_app(load_settings())
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # The page says what its other lines would.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # The page says what its INFO lines would.
     server = _Server(uvicorn.Config(app, log_config=None, **OPTIONS), text + page.END)
     server.run([listener])
-    return 0 if server.started else 3  # As uvicorn's own command.
+    return 0 if server.started else 3  # The statuses of uvicorn's own command.
 
 
 class _Server(uvicorn.Server):
-    """Prints the page when it listens, and is asked to stop by the supervisor alone."""
+    """Prints the page once it listens, and stops when the supervisor asks it to."""
 
     def __init__(self, config: uvicorn.Config, text: str) -> None:
         super().__init__(config)
@@ -79,7 +79,7 @@ class _Server(uvicorn.Server):
         page.show(self._text)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.should_exit = True  # uvicorn's own also breaks the lifespan off at a second signal, with a traceback.
+        self.should_exit = True  # uvicorn's own would break the lifespan off at a second signal, with a traceback.
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: noted when they come, obeyed where the work can be left in order."""
+"""Ctrl-C, SIGTERM and a closed terminal: they are noted when they come, and obeyed where work can stop in order."""
 
 import signal
 import sys
@@ -17,9 +17,10 @@ class Stopped(Exception):
 
 
 def note_signals() -> None:
-    """Let signals only leave a note from here on.
+    """From here on, let a signal only leave a note.
 
-    A handler that raised would raise wherever Python just was: between a process and its name, or in the clean-up.
+    A handler that raised would do so wherever Python is at that moment, even between the start of a process and the
+    line that names it, or during the clean-up.
     """
     signal.signal(signal.SIGINT, _note)
     signal.signal(signal.SIGTERM, _note)
@@ -32,7 +33,7 @@ def _note(number: int, _: FrameType | None) -> None:
 
 
 def pause(seconds: float = 0.02) -> None:
-    """Wait a moment, or raise Stopped if a signal has come. All waiting but that of a clean-up is done with this."""
+    """Wait a moment, or raise Stopped if a signal has come. Everything but a clean-up waits with this."""
     if _noted:
         raise Stopped(_noted[0])
     time.sleep(seconds)
