@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import jsonschema_rs
@@ -117,6 +118,20 @@ def test_each_body_has_an_example_that_fits_its_schema(document: JSON) -> None:
     ]
 
     assert unfit == []
+
+
+async def test_the_example_of_stored_messages_is_what_the_service_returns_for_those_that_are_sent(
+    document: JSON, start_service: StartService
+) -> None:
+    operation = document["paths"]["/api/conversations/{conversation_id}/messages"]["post"]
+    [sent] = operation["requestBody"]["content"]["application/json"]["schema"]["examples"]
+    shown = operation["responses"]["201"]["content"]["application/json"]["example"]
+
+    async with httpx.AsyncClient(base_url=start_service(SERVICE_AUTH_TOKEN=SERVICE_TOKEN).url, headers=SERVICE) as ada:
+        id_ = (await ada.post("/api/conversations", json={})).json()["id"]
+        stored = await ada.post(f"/api/conversations/{id_}/messages", json=sent)
+
+    assert stored.json() == [{**message, "id": ANY, "created_at": ANY} for message in shown]
 
 
 def test_each_parameter_and_each_header_of_an_answer_is_described(document: JSON) -> None:

@@ -63,15 +63,22 @@ HEADERS = {
 
 class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """The document, plus what FastAPI cannot express: two security schemes that must be used together."""
+        """The document, plus what FastAPI cannot express: schemes that are needed together, and null in an example."""
         if self.openapi_schema is None:
             document = super().openapi()
             document["components"]["securitySchemes"] = SECURITY_SCHEMES
             for route in self.router.routes:
                 if isinstance(route, CallerRoute):
                     for method in route.methods or ():
-                        document["paths"][route.path_format][method.lower()]["security"] = route.security
+                        _complete(document["paths"][route.path_format][method.lower()], route)
         return super().openapi()
+
+
+def _complete(operation: dict[str, Any], route: CallerRoute) -> None:
+    operation["security"] = route.security
+    for status, entry in route.responses.items():
+        for media_type, content in entry.get("content", {}).items():
+            operation["responses"][str(status)]["content"][media_type]["example"] = content["example"]
 
 
 def operation_id(route: APIRoute) -> str:

@@ -84,12 +84,6 @@ class ConversationDetailResponse(ConversationListResponse):
 _AT = "2026-11-22T09:30:12.345678+00:00"
 CONVERSATION = {"id": 42, "title": "Chat - 2026-11-22 09:30", "created_at": _AT, "updated_at": _AT}
 MESSAGES = [
-    {"id": 83, "role": "user", "content": "Good morning!", "metadata": {}, "created_at": _AT},
-    {
-        "id": 84,
-        "role": "assistant",
-        "content": "Echo: Good morning!",
-        "metadata": {"model": "echo"},
-        "created_at": _AT,
-    },
+    {"id": 83, "role": "user", "content": "Good morning!", "metadata": None, "created_at": _AT},
+    {"id": 84, "role": "assistant", "content": "Echo: Good morning!", "metadata": None, "created_at": _AT},
 ]

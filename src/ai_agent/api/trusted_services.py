@@ -119,7 +119,7 @@ SENT: list[dict[str, Any]] = [
     {"role": "assistant", "content": "It is half past nine."},
 ]
 STORED = [
-    {"id": 85 + n, "metadata": {}, **message, "created_at": CONVERSATION["created_at"]}
+    {"id": 85 + n, **message, "metadata": message.get("metadata"), "created_at": CONVERSATION["created_at"]}
     for n, message in enumerate(SENT)
 ]
 
