@@ -10,11 +10,13 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 import httpx
+import pytest
 
 from ai_agent.local.programs import find_postgres
 from tests.support import operations
 from tests.support.database import USER_SESSIONS, run_sql, until_waiting_for_locks
 from tests.support.middlemen import run_pgbouncer
+from tests.support.partitions import DROP_COPY, PARTITION
 from tests.support.types import AppRole, Headers, NewDatabase, SignIn, StartService
 
 PROJECT = Path(__file__).parents[2]
@@ -175,12 +177,17 @@ def run(commands: str, folder: Path, **environment: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.parametrize("more", [(), (PARTITION, DROP_COPY)], ids=["plain tables", "partitions"])
 async def test_what_was_backed_up_is_restored_and_goes_on(
-    migrated_database: NewDatabase, new_database: NewDatabase, start_service: StartService, tmp_path: Path
+    more: tuple[str, ...],
+    migrated_database: NewDatabase,
+    new_database: NewDatabase,
+    start_service: StartService,
+    tmp_path: Path,
 ) -> None:
     session = "INSERT INTO user_sessions VALUES ('1', 'infinity', 'token', now(), now(), '', '', 'ada')"
     headers = {"Authorization": "Bearer token"}
-    lost, found = await migrated_database(USER_SESSIONS, session), await new_database(USER_SESSIONS, session)
+    lost, found = await migrated_database(USER_SESSIONS, session, *more), await new_database(USER_SESSIONS, session)
     id_ = await send(start_service(DATABASE_URL=lost).url, headers, "Hello")
 
     run(operations.block("sh", "**Backup.**"), tmp_path, DATABASE_URL=lost)
