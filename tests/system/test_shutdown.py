@@ -88,6 +88,8 @@ async def until_refused(service: Service) -> None:
                 _, writer = await connect(service.url)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                continue  # It was waiting to be accepted when the service closed its socket.
             writer.close()
             await asyncio.sleep(0.02)  # Each try is a connection that the service has to close.
 
