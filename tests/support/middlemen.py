@@ -4,15 +4,16 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from ai_agent.local.postgres import free_port
 from ai_agent.local.programs import find_launcher
+from tests.support.waiting import wait_until_ready
 
 # Debian installs all three in a folder that is only on root's PATH.
 PATH = os.environ["PATH"] + ":/usr/sbin"
@@ -27,7 +28,7 @@ def run_pgbouncer(folder: Path, server_url: str, *settings: str) -> Iterator[str
 
     The log is `pgbouncer.log` in the folder.
     """
-    server, port = urlsplit(server_url), _free_port()
+    server, port = urlsplit(server_url), free_port()
     (folder / "users.txt").write_text(f'"{server.username}" "{server.password}"\n')
     lines = (
         "[databases]",
@@ -50,7 +51,7 @@ def run_pgbouncer(folder: Path, server_url: str, *settings: str) -> Iterator[str
 @contextmanager
 def run_haproxy(folder: Path, *service_urls: str) -> Iterator[str]:
     """Balance requests over the services that are ready, in turn, and yield the balancer's URL."""
-    port = _free_port()
+    port = free_port()
     lines = (
         "defaults",
         "  mode http",
@@ -73,7 +74,7 @@ def run_haproxy(folder: Path, *service_urls: str) -> Iterator[str]:
 @contextmanager
 def run_nginx(folder: Path, service_url: str) -> Iterator[str]:
     """Forward to the service below the prefix `/chat`, with a cache that keeps whatever may be kept."""
-    port, temporary = _free_port(), ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    port, temporary = free_port(), ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     lines = (
         "daemon off;",
         *("user root;" if os.getuid() == 0 else "",),  # Its workers must reach the test's folder.
@@ -113,7 +114,7 @@ def run_database_balancer(folder: Path, servers: dict[int, int]) -> Iterator[int
 
     `servers` has, for the port of each server, the port where HTTP tells whether it takes writes.
     """
-    port = _free_port()
+    port = free_port()
     lines = (
         "defaults",
         "  mode tcp",
@@ -131,12 +132,6 @@ def run_database_balancer(folder: Path, servers: dict[int, int]) -> Iterator[int
         yield port
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @contextmanager
 def _run(program: str, *arguments: str | Path, port: int, log: Path) -> Iterator[None]:
     executable = shutil.which(program, path=PATH)
@@ -145,21 +140,15 @@ def _run(program: str, *arguments: str | Path, port: int, log: Path) -> Iterator
     with log.open("w") as output:
         process = subprocess.Popen([*find_launcher(*READ_ALL), executable, *arguments], stdout=output, stderr=output)
     try:
-        _wait_until_connected(process, port, log)
+        wait_until_ready(process, lambda: _accepts_connections(port), log)
         yield
     finally:
         process.terminate()
         process.wait(timeout=10)
 
 
-def _wait_until_connected(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)  # A closed port refuses at once, so the next try needs a pause.
-        else:
-            return
-    raise AssertionError(f"not listening within 30 seconds: {log.read_text()}")
+def _accepts_connections(port: int) -> bool:
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    return False

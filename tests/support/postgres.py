@@ -2,13 +2,12 @@
 
 import os
 import signal
-import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ai_agent.local.postgres import run_postgres
+from ai_agent.local.postgres import free_port, run_postgres
 from tests.support.types import Headers
 
 
@@ -18,8 +17,7 @@ class Server:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._running = ExitStack()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         self.url = ""
 
     def start(self, *options: str) -> None:

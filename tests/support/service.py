@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
+from tests.support.waiting import wait_until_answered
 
 # As short as SERVICE_AUTH_TOKEN may be.
 SERVICE_TOKEN = "0123456789abcdef0123456789abcdef"
@@ -53,21 +53,9 @@ def run_service(
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_answered(process, url + ready, log, seconds=300 if under else 60)
+        wait_until_answered(process, url + ready, log, seconds=300 if under else 60)
         yield Service(url, process, log)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
-
-
-def _wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    with httpx.Client(timeout=1) as client:
-        while time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()
-            with suppress(httpx.TransportError):
-                if client.get(url).status_code < 500:
-                    return
-            time.sleep(0.02)  # Asking without a pause would take the processor from the start.
-    raise AssertionError(f"not ready within {seconds} seconds: {log.read_text()}")

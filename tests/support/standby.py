@@ -6,7 +6,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -19,6 +18,7 @@ from ai_agent.local.postgres import free_port
 from ai_agent.local.programs import find_launcher
 from tests.support.database import until
 from tests.support.middlemen import READ_ALL
+from tests.support.waiting import wait_until_ready
 
 # The wheel's PostgreSQL has no pg_basebackup. What is written outlives a process that is killed, with or without fsync.
 _SETTINGS = ("fsync=off", "listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_buffers=16MB")
@@ -43,14 +43,13 @@ class Node:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            assert self._process.poll() is None, self.data.with_suffix(".log").read_text()
-            with suppress(FileNotFoundError):
-                if (self.data / "postmaster.pid").read_text().rstrip().endswith("ready"):
-                    return
-            time.sleep(0.02)  # It writes the file itself.
-        raise AssertionError(f"not ready within 30 seconds: {self.data.with_suffix('.log').read_text()}")
+        wait_until_ready(self._process, self._accepts_connections, self.data.with_suffix(".log"))
+
+    def _accepts_connections(self) -> bool:
+        """Whether the server says so in its own file, whose last line is its state."""
+        with suppress(FileNotFoundError):
+            return (self.data / "postmaster.pid").read_text().rstrip().endswith("ready")
+        return False
 
     def stop(self) -> None:
         """Stop in order: all that was committed reaches the standby first."""

@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+
+from tests.support.waiting import wait_until_ready
 
 AI_AGENT = (str(Path(sys.executable).with_name("ai-agent")), "--port", "0")
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -23,21 +24,13 @@ def start_trial(folder: Path, trials: ExitStack, *arguments: str, **environment:
             [*AI_AGENT, *arguments], cwd=folder, env=ENVIRONMENT | environment, stdout=output, stderr=output
         )
     trials.callback(stop, process)
-    wait_until(lambda: "Ctrl-C stops" in page(folder) or process.poll() is not None)
-    assert process.returncode is None, page(folder)
+    wait_until_ready(process, lambda: "Ctrl-C stops" in page(folder), folder / "output")
     return process
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     process.wait(timeout=20)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "not within 30 seconds"
-        time.sleep(0.02)
 
 
 def page(folder: Path) -> str:

@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 from tests.support.database import USER_SESSIONS
-from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, fail, page, start_trial, wait_until
+from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, fail, page, start_trial
 from tests.support.types import NewDatabase
+from tests.support.waiting import wait_until, wait_until_ready
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
 
@@ -107,7 +108,7 @@ def test_the_wheel_runs_its_own_migrations_in_the_folder_of_another_project(tmp_
         process = subprocess.Popen(
             [ai_agent, "--port", "0"], cwd=project, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT
         )
-    wait_until(lambda: "Ctrl-C stops" in page(project) or process.poll() is not None)
+    wait_until_ready(process, lambda: "Ctrl-C stops" in page(project), project / "output")
     process.terminate()
 
     assert process.wait(timeout=20) == 143, page(project)

@@ -5,9 +5,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -19,6 +18,7 @@ import pytest
 from ai_agent.local.postgres import free_port
 from tests.support import operations
 from tests.support.types import Headers, SignIn
+from tests.support.waiting import wait_until_answered
 
 
 @contextmanager
@@ -41,17 +41,6 @@ def traced(folder: Path, database_url: str, exporter: str = "console", **environ
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def wait_until_answered(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        with suppress(httpx.TransportError):
-            if httpx.get(url).status_code == 200:
-                return
-        time.sleep(0.05)  # A closed port refuses at once.
-    raise AssertionError(log.read_text())
 
 
 def read_spans(text: str) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ import asyncpg
 import pytest
 
 from ai_agent.local.postgres import run_postgres
-from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, api, fail, page, start_trial, wait_until
+from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, api, fail, page, start_trial
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
 
