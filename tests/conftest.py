@@ -15,11 +15,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from playwright.async_api import Browser, async_playwright
+from sqlmodel import SQLModel
 
 from ai_agent.config import Settings
 from ai_agent.local.postgres import run_postgres
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import FAST, GRANTS, USER_SESSIONS, migrate, run_sql
+from tests.support.rows import add, seed, user_session
 from tests.support.service import Service, run_service
 from tests.support.types import AppRole, Chat, Headers, NewDatabase, SignIn, StartService
 
@@ -39,12 +41,12 @@ async def new_database(server_url: str) -> AsyncIterator[NewDatabase]:
     """Make a database, empty or like another, and return its URL; a server that outlives the tests keeps none."""
     made: list[str] = []
 
-    async def new(*statements: str, template: str = "template1") -> str:
+    async def new(*seeds: str | SQLModel, template: str = "template1") -> str:
         name = f"ai_agent_test_{secrets.token_hex(4)}"
         await run_sql(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
         made.append(name)
         url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
-        await run_sql(url, *statements)
+        await seed(url, *seeds)
         return url
 
     yield new
@@ -96,13 +98,9 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 def sign_in(database: asyncpg.Connection) -> SignIn:
     """Store a user session like better-auth's, and return the header that a front end sends with it."""
 
-    async def sign_in(user_id: str = "ada", *, token: str | None = None, lifetime: str = "1 hour") -> Headers:
+    async def sign_in(user_id: str = "ada", *, token: str | None = None) -> Headers:
         token = token or secrets.token_hex(16)
-        await database.execute(
-            'INSERT INTO user_sessions (id, token, "userId", "expiresAt", "updatedAt")'
-            " VALUES ($1, $2, $3, now() + $4::text::interval, now())",
-            *(secrets.token_hex(16), token, user_id, lifetime),
-        )
+        await add(database, user_session(user_id, token))
         return {"Authorization": f"Bearer {token}"}
 
     return sign_in

@@ -4,9 +4,11 @@ import asyncio
 
 import httpx
 import pytest
+from sqlmodel import SQLModel
 
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import USER_SESSIONS, alembic
+from tests.support.rows import user_session
 from tests.support.types import NewDatabase
 
 NOT_MIGRATED = {
@@ -15,10 +17,7 @@ NOT_MIGRATED = {
 }
 UNAVAILABLE = {"detail": "The database is not available at the moment; try again shortly."}
 HEADERS = {"Authorization": "Bearer some-token"}
-SIGNED_IN = (
-    'INSERT INTO user_sessions (id, token, "userId", "expiresAt", "updatedAt")'
-    " VALUES ('1', 'some-token', 'ada', now() + interval '1 hour', now())"
-)
+SIGNED_IN = user_session("ada", "some-token")
 REQUESTS = [
     ("POST", "/api/chat", {"message": "Hello"}),
     ("POST", "/api/chat", {"message": "Hello", "conversation_id": 1}),
@@ -36,11 +35,11 @@ async def assert_unavailable(client: httpx.AsyncClient) -> None:
         assert "Retry-After" in response.headers
 
 
-@pytest.mark.parametrize("statements", [(), (USER_SESSIONS, SIGNED_IN)], ids=["empty", "better-auth's tables alone"])
+@pytest.mark.parametrize("seeds", [(), (USER_SESSIONS, SIGNED_IN)], ids=["empty", "better-auth's tables alone"])
 async def test_without_our_tables_readiness_says_so_and_requests_are_a_503(
-    statements: tuple[str, ...], new_database: NewDatabase
+    seeds: tuple[str | SQLModel, ...], new_database: NewDatabase
 ) -> None:
-    settings = make_settings(database_url=await new_database(*statements))
+    settings = make_settings(database_url=await new_database(*seeds))
     async with running(settings) as app, client_of(app, headers=HEADERS) as client:
         health, ready = await client.get("/health"), await client.get("/health/ready")
 

@@ -1,9 +1,12 @@
+from datetime import datetime
 from unittest.mock import ANY
 
 import asyncpg
 import httpx
 import pytest
 
+from ai_agent.database.models import Conversation
+from tests.support.rows import add
 from tests.support.shapes import a_conversation
 from tests.support.types import Chat, SignIn
 
@@ -44,15 +47,13 @@ async def test_the_list_shows_the_callers_conversations_latest_first(
 async def test_conversations_of_the_same_time_are_listed_by_descending_id(
     client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
-    await database.execute(
-        "INSERT INTO conversations (id, user_id, title, created_at, updated_at) SELECT id, 'ada', NULL, at, at"
-        " FROM unnest(ARRAY[5, 9, 7]) AS id, CAST('2026-11-22 09:30:12.5+05' AS timestamptz) AS at"
-    )
+    at = datetime.fromisoformat("2026-11-22 09:30:12.5+05:00")
+    await add(database, *(Conversation(id=n, user_id="ada", created_at=at, updated_at=at) for n in (5, 9, 7)))
 
     response = await client.get("/api/conversations", headers=await sign_in("ada"))
 
-    at = "2026-11-22T04:30:12.5+00:00"
-    assert response.json() == [a_conversation(id=n, title=None, created_at=at, updated_at=at) for n in (9, 7, 5)]
+    shown = "2026-11-22T04:30:12.5+00:00"
+    assert response.json() == [a_conversation(id=n, title=None, created_at=shown, updated_at=shown) for n in (9, 7, 5)]
 
 
 async def test_a_conversation_is_read_back_whole_and_in_order(
@@ -94,7 +95,7 @@ async def test_stored_metadata_and_an_empty_content_are_shown_as_they_are(
 async def test_a_conversation_without_messages_is_readable(
     client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
-    conversation_id = await database.fetchval("INSERT INTO conversations (user_id) VALUES ('ada') RETURNING id")
+    [conversation_id] = await add(database, Conversation(user_id="ada"))
 
     response = await client.get(f"/api/conversations/{conversation_id}", headers=await sign_in("ada"))
 

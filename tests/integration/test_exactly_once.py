@@ -1,13 +1,16 @@
 """A message that is sent again with its Idempotency-Key is stored once, no matter how it is sent again."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 
+from ai_agent.database.models import IdempotencyKey
 from tests.support.database import until_waiting_for_locks
+from tests.support.rows import add
 from tests.support.types import Headers, SignIn
 
 COUNTS = "SELECT (SELECT count(*) FROM conversations), (SELECT count(*) FROM messages)"
@@ -192,11 +195,8 @@ async def test_a_request_waits_for_another_that_is_claiming_its_key(
     opened = (await send(client, headers, "opening")).json()["conversation_id"]
     body = {"conversation_id": opened} if append else {}
     await database.execute("BEGIN")
-    await database.execute(
-        "INSERT INTO idempotency_keys (user_id, key, fingerprint, conversation_id, created_at)"
-        " VALUES ('ada', 'key', 'of another request', $1, now())",
-        opened,
-    )
+    claim: dict[str, Any] = {"user_id": "ada", "key": "key", "created_at": datetime.now(UTC)}
+    await add(database, IdempotencyKey(**claim, fingerprint=b"of another request", conversation_id=opened))
 
     request = asyncio.create_task(send(client, headers, "key", **body))
     await until_waiting_for_locks(database)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import USER_SESSIONS, run_sql
+from tests.support.rows import seed, user_session
 from tests.support.types import AppRole, NewDatabase
 
 NOT_MIGRATED = "The database is not at the migration that this release needs:"
@@ -123,8 +124,7 @@ async def test_ready_names_a_policy_that_hides_rows_and_requests_are_a_503_rathe
     own_url: str, app_role: AppRole, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = await app_role(own_url)
-    signed_in = "INSERT INTO user_sessions VALUES ('1', 'infinity', 'some-token', now(), now(), '', '', 'ada')"
-    await run_sql(own_url, signed_in, "ALTER TABLE conversations ENABLE ROW LEVEL SECURITY")
+    await seed(own_url, user_session("ada", "some-token"), "ALTER TABLE conversations ENABLE ROW LEVEL SECURITY")
     headers = {"Authorization": "Bearer some-token"}
 
     async with running(make_settings(database_url=url)) as app, client_of(app, headers=headers) as client:

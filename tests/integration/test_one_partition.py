@@ -14,11 +14,13 @@ from typing import Any
 import asyncpg
 import pytest
 
+from ai_agent.database.models import IdempotencyKey
 from ai_agent.database.statements import Statement as SentStatement
 from ai_agent.services.turns import FIND_TURN
 from tests.support.database import PROJECT, USER_SESSIONS, until_waiting_for_locks
-from tests.support.partitions import PARTITION, SEED, TABLES
+from tests.support.partitions import PARTITION, TABLES, rows_of_twenty_users
 from tests.support.plans import Recorder, Statement, explaining, make_every_request, recording
+from tests.support.rows import add
 from tests.support.types import NewDatabase
 
 # An operator's, as data-model.md has it.
@@ -27,7 +29,7 @@ RETENTION = "DELETE FROM conversations WHERE created_at < now() - interval '1 ye
 
 @pytest.fixture(scope="module")
 async def partitioned_database_url(migrated_database: NewDatabase) -> str:
-    return await migrated_database(USER_SESSIONS, *SEED, PARTITION)
+    return await migrated_database(USER_SESSIONS, *rows_of_twenty_users(), PARTITION)
 
 
 @pytest.fixture(scope="module", params=["force_custom_plan", "force_generic_plan"])
@@ -58,14 +60,10 @@ async def replay_though_the_time_was_changed(recorder: Recorder, connection: asy
 
 async def lose_a_race_for_a_key(recorder: Recorder, connection: asyncpg.Connection, user: str) -> None:
     """Claim a key for the turn of another one, while the request for a new conversation waits to claim it."""
-    claim = """
-        INSERT INTO idempotency_keys
-        SELECT user_id, 'raced', fingerprint, conversation_id, created_at, first_message_id, last_message_id
-        FROM idempotency_keys
-        WHERE key = 'changed' AND user_id = $1
-    """
+    known = "SELECT * FROM idempotency_keys WHERE key = 'changed' AND user_id = $1"
+    [row] = await connection.fetch(known, f"user-{user}")
     async with connection.transaction():
-        await connection.execute(claim, f"user-{user}")
+        await add(connection, IdempotencyKey(**{**row, "key": "raced"}))
         body = {"message": "Hello"}
         waiting = asyncio.create_task(recorder.write("POST", "/api/chat", user, body, **{"Idempotency-Key": "raced"}))
         await until_waiting_for_locks(connection)

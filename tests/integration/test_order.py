@@ -7,7 +7,10 @@ import asyncpg
 import httpx
 import pytest
 
+from ai_agent.database.models import Conversation
 from tests.support.database import stored_questions
+from tests.support.pages import add_messages
+from tests.support.rows import add
 from tests.support.types import Chat, SignIn
 
 
@@ -66,9 +69,8 @@ async def test_a_conversation_of_the_last_day_that_can_be_read_is_appended_to_an
     at: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
     headers = await sign_in("ada")
-    id_ = await database.fetchval(
-        "INSERT INTO conversations (user_id, updated_at) VALUES ('ada', $1::text::timestamptz) RETURNING id", at
-    )
+    [id_] = await add(database, Conversation(user_id="ada"))
+    await database.execute("UPDATE conversations SET updated_at = $1::text::timestamptz", at)
     for message in ("one", "two", "three"):
         sent = await client.post("/api/chat", headers=headers, json={"message": message, "conversation_id": id_})
         assert sent.status_code == 200
@@ -87,13 +89,10 @@ async def test_rows_of_times_that_python_does_not_know_are_shown(
     at: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
     headers = await sign_in("ada")
-    for _ in range(2):
-        id_ = await database.fetchval(
-            "INSERT INTO conversations (user_id, updated_at) VALUES ('ada', $1::text::timestamptz) RETURNING id", at
-        )
-        insert = "INSERT INTO messages (conversation_id, user_id, role, content, created_at)"
-        for _ in range(2):
-            await database.execute(f"{insert} VALUES ($1, 'ada', 'user', 'Hello', $2::text::timestamptz)", id_, at)
+    for id_ in await add(database, *(Conversation(user_id="ada") for _ in range(2))):
+        await add_messages(database, id_, [1, 2])
+    await database.execute("UPDATE conversations SET updated_at = $1::text::timestamptz", at)
+    await database.execute("UPDATE messages SET created_at = $1::text::timestamptz", at)
 
     responses = [
         await client.get(path, headers=headers)

@@ -122,8 +122,8 @@ async def test_a_cursor_fits_only_the_list_and_the_user_that_it_was_made_for(
     ada, bob = await sign_in("ada"), await sign_in("bob")
     [first, second] = await add_conversations(database, [1, 2])
     [foreign, _] = await add_conversations(database, [1, 2], "bob")
-    for id_ in (first, second, foreign):
-        await add_messages(database, id_, [1, 2])
+    for id_, user_id in ((first, "ada"), (second, "ada"), (foreign, "bob")):
+        await add_messages(database, id_, [1, 2], user_id)
     paths = ["/api/conversations", *(f"/api/conversations/{id_}" for id_ in (first, second))]
     cursors = [await next_cursor(client, ada, path) for path in paths]
     cursors += [

@@ -126,7 +126,7 @@ async def test_no_message_that_stayed_is_skipped_or_repeated(
 ) -> None:
     user_id = f"user-{await database.fetchval('SELECT count(*) FROM user_sessions')}"
     headers, [id_] = await sign_in(user_id), await add_conversations(database, [0], user_id)
-    ids = await add_messages(database, id_, seconds)
+    ids = await add_messages(database, id_, seconds, user_id)
     stayed, changing, shown = set(ids), iter(changes), []
 
     async for page in pages(client, headers, f"/api/conversations/{id_}?limit={limit}"):
@@ -136,7 +136,7 @@ async def test_no_message_that_stayed_is_skipped_or_repeated(
                 case "begin":
                     await chat(headers)
                 case "insert":
-                    await add_messages(database, id_, [n % 4])
+                    await add_messages(database, id_, [n % 4], user_id)
                 case "append":
                     await chat(headers, "Hello", id_)
                 case "delete":

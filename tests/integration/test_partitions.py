@@ -8,14 +8,14 @@ import pytest
 
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import USER_SESSIONS, run_sql
-from tests.support.partitions import DROP_COPY, PARTITION, SEED, TABLES, USERS
+from tests.support.partitions import DROP_COPY, PARTITION, TABLES, USERS, rows_of_twenty_users
 from tests.support.types import AppRole, NewDatabase
 
 
 @pytest.fixture
 async def plain_database_url(migrated_database: NewDatabase) -> str:
     """A database whose tables hold rows and are not split."""
-    return await migrated_database(USER_SESSIONS, *SEED)
+    return await migrated_database(USER_SESSIONS, *rows_of_twenty_users())
 
 
 async def read_everything(client: httpx.AsyncClient) -> list[Any]:

@@ -1,11 +1,17 @@
 """Rows that fill pages, and a client that follows `Link` from page to page."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import httpx
 
+from ai_agent.database.models import Conversation, Message
+from tests.support.rows import add
 from tests.support.types import Headers
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 # A control character is one byte in the database and six in JSON; a beach umbrella is four in both.
 TEXTS = {"ASCII": "a", "non-BMP": "🏖", "quotes": '"', "control characters": "\x01"}
@@ -13,30 +19,23 @@ TEXTS = {"ASCII": "a", "non-BMP": "🏖", "quotes": '"', "control characters": "
 
 async def add_conversations(database: asyncpg.Connection, seconds: list[int], user_id: str = "ada") -> list[int]:
     """Store a conversation for each time, and return their ids."""
-    rows = await database.fetch(
-        "INSERT INTO conversations (user_id, created_at, updated_at) SELECT $1, at, at FROM"
-        " (SELECT timestamptz '2026-01-01Z' + second * interval '1 second' AS at FROM unnest($2::int[]) AS second)"
-        " RETURNING id",
-        *(user_id, seconds),
-    )
-    return [row["id"] for row in rows]
+    times = [BEGINNING + timedelta(seconds=second) for second in seconds]
+    return await add(database, *(Conversation(user_id=user_id, created_at=at, updated_at=at) for at in times))
 
 
-async def add_messages(database: asyncpg.Connection, conversation_id: int, seconds: list[int]) -> list[int]:
+async def add_messages(
+    database: asyncpg.Connection, conversation_id: int, seconds: list[int], user_id: str = "ada"
+) -> list[int]:
     """Store a message for each time, and return their ids."""
-    rows = await database.fetch(
-        "INSERT INTO messages (conversation_id, user_id, role, content, created_at)"
-        " SELECT $1, user_id, 'user', '', timestamptz '2026-01-01Z' + second * interval '1 second'"
-        " FROM unnest($2::int[]) AS second CROSS JOIN conversations WHERE id = $1 RETURNING id",
-        *(conversation_id, seconds),
-    )
-    return [row["id"] for row in rows]
+    place: dict[str, Any] = {"conversation_id": conversation_id, "user_id": user_id, "role": "user", "content": ""}
+    times = [BEGINNING + timedelta(seconds=second) for second in seconds]
+    return await add(database, *(Message(**place, created_at=at) for at in times))
 
 
 async def add_texts(database: asyncpg.Connection, messages: int, text: str, length: int) -> int:
     """Store Ada's conversation, whose messages each hold the text `length` times, and return its id."""
-    id_: int = await database.fetchval("INSERT INTO conversations (user_id) VALUES ('ada') RETURNING id")
-    await database.execute(
+    [id_] = await add(database, Conversation(user_id="ada"))
+    await database.execute(  # There may be 100,000 of them, which the database makes sooner than it gets them.
         "INSERT INTO messages (conversation_id, user_id, role, content, created_at)"
         " SELECT $1, 'ada', 'user', repeat($3, $4), '2026-11-22'::timestamptz + n * interval '1 second'"
         " FROM generate_series(1, $2) AS n",

@@ -1,27 +1,22 @@
 """A PostgreSQL server that a test may break."""
 
-import secrets
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.support.database import USER_SESSIONS, migrate, run_sql
 from tests.support.postgres import OwnServer, Server
+from tests.support.rows import seed, user_session
 
 
 @pytest.fixture(scope="session")
 async def _prepared(tmp_path_factory: pytest.TempPathFactory) -> OwnServer:
     server = Server(tmp_path_factory.mktemp("own") / "postgres")
-    token = secrets.token_hex(16)
-    signed_in = (
-        'INSERT INTO user_sessions (id, token, "userId", "expiresAt", "updatedAt")'
-        f" VALUES ('1', '{token}', 'ada', now() + interval '1 hour', now())"
-    )
     server.start()
-    await run_sql(server.url, USER_SESSIONS, signed_in)
+    await seed(server.url, USER_SESSIONS, user_session("ada", "token"))
     migrate(server.url)
     server.stop()
-    return OwnServer(server, {"Authorization": f"Bearer {token}"})
+    return OwnServer(server, {"Authorization": "Bearer token"})
 
 
 @pytest.fixture

@@ -17,10 +17,12 @@ import asyncpg
 import httpx
 import pytest
 
+from ai_agent.database.models import Conversation
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import WAITING, run_sql, until_waiting_for_locks
 from tests.support.postgres import OwnServer
 from tests.support.proxy import Proxy, run_proxy
+from tests.support.rows import add
 from tests.support.service import SERVICE_TOKEN
 from tests.support.types import Headers, SignIn
 
@@ -78,7 +80,7 @@ async def client(proxy: Proxy, sign_in: SignIn, database: asyncpg.Connection) ->
 
 
 async def store_conversation(database: asyncpg.Connection) -> None:
-    await database.execute("INSERT INTO conversations (id, user_id) VALUES ($1, 'ada')", CONVERSATION_ID)
+    await add(database, Conversation(id=CONVERSATION_ID, user_id="ada"))
 
 
 async def ask(client: httpx.AsyncClient, kind: str) -> httpx.Response:

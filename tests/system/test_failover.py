@@ -18,19 +18,15 @@ import httpx
 import pytest
 
 from tests.support.app import client_of, make_settings, running
-from tests.support.database import USER_SESSIONS, migrate, run_sql, stored_questions
+from tests.support.database import USER_SESSIONS, migrate, stored_questions
 from tests.support.middlemen import run_database_balancer, run_pgbouncer
+from tests.support.rows import seed, user_session
 from tests.support.standby import Node, Pair, tell_who_takes_writes, until_synchronous
 
 CLIENTS = 16
 
 # Seconds between two tries of a client: fewer than `Retry-After` asks for, so that the first 200 is not missed.
 RETRY_AFTER = 0.2
-
-SIGN_IN = f"""
-    INSERT INTO user_sessions (id, token, "userId", "expiresAt", "updatedAt")
-    SELECT n, 'token-' || n, 'user-' || n, 'infinity', now() FROM generate_series(0, {CLIENTS - 1}) AS n
-"""
 
 
 class Answer(NamedTuple):
@@ -111,7 +107,7 @@ async def prepared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pa
     """Two servers with a migrated database and users who are signed in, saved."""
     pair = Pair(tmp_path_factory.mktemp("pair"))
     pair.start()
-    await run_sql(pair.primary.url, USER_SESSIONS, SIGN_IN)
+    await seed(pair.primary.url, USER_SESSIONS, *(user_session(f"user-{n}", f"token-{n}") for n in range(CLIENTS)))
     migrate(pair.primary.url)
     pair.save()
     yield pair

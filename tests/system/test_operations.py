@@ -5,18 +5,22 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import asyncpg
 import httpx
 import pytest
 
+from ai_agent.database.models import Conversation, IdempotencyKey, Message
 from ai_agent.local.programs import find_postgres
 from tests.support import operations
 from tests.support.database import USER_SESSIONS, run_sql, until_waiting_for_locks
 from tests.support.middlemen import run_pgbouncer
 from tests.support.partitions import DROP_COPY, PARTITION
+from tests.support.rows import add, user_session
 from tests.support.types import AppRole, Headers, NewDatabase, SignIn, StartService
 
 PROJECT = Path(__file__).parents[2]
@@ -97,16 +101,11 @@ async def test_a_poolers_role_has_the_settings_and_the_service_works_with_them(
 
 
 async def test_retention_deletes_what_was_not_used_for_a_year(database: asyncpg.Connection) -> None:
-    await database.execute(
-        "INSERT INTO conversations (user_id, title, created_at, updated_at) VALUES"
-        " ('ada', 'old', now() - interval '3 years', now() - interval '13 months'),"
-        " ('ada', 'old and used', now() - interval '3 years', now() - interval '11 months'),"
-        " ('ada', 'new', now(), now())"
-    )
-    await database.execute(
-        "INSERT INTO messages (conversation_id, user_id, role, content)"
-        " SELECT id, user_id, 'user', title FROM conversations"
-    )
+    for title, begun, used in (("old", 1100, 400), ("old and used", 1100, 330), ("new", 0, 0)):
+        created_at, updated_at = (datetime.now(UTC) - timedelta(days=days) for days in (begun, used))
+        conversation = Conversation(user_id="ada", title=title, created_at=created_at, updated_at=updated_at)
+        [id_] = await add(database, conversation)
+        await add(database, Message(conversation_id=id_, user_id="ada", role="user", content=title))
     [statement] = operations.statements("**Retention by last use.**")
 
     deleted = [await database.execute(statement), await database.execute(statement)]
@@ -117,9 +116,8 @@ async def test_retention_deletes_what_was_not_used_for_a_year(database: asyncpg.
 
 
 async def test_retention_keeps_what_is_used_while_it_waits(database: asyncpg.Connection, database_url: str) -> None:
-    await database.execute(
-        "INSERT INTO conversations (user_id, created_at, updated_at) VALUES ('ada', 'epoch', 'epoch')"
-    )
+    epoch = datetime.fromtimestamp(0, UTC)
+    await add(database, Conversation(user_id="ada", created_at=epoch, updated_at=epoch))
     [statement] = operations.statements("**Retention by last use.**")
     user = await asyncpg.connect(database_url)
 
@@ -146,11 +144,9 @@ async def test_the_index_on_created_at_serves_retention(database: asyncpg.Connec
 
 
 async def test_old_keys_are_deleted_and_those_of_a_day_are_kept(database: asyncpg.Connection) -> None:
-    await database.execute(
-        "INSERT INTO idempotency_keys (user_id, key, fingerprint, conversation_id, created_at) VALUES"
-        r" ('ada', 'old', '\x00', 1, now() - interval '25 hours'),"
-        r" ('ada', 'new', '\x00', 1, now() - interval '23 hours')"
-    )
+    for key, hours in (("old", 25), ("new", 23)):
+        one: dict[str, Any] = {"user_id": "ada", "key": key, "created_at": datetime.now(UTC) - timedelta(hours=hours)}
+        await add(database, IdempotencyKey(**one, fingerprint=b"\0", conversation_id=1))
     [statement] = operations.statements("**Old idempotency keys.**")
 
     deleted = [await database.execute(statement), await database.execute(statement)]
@@ -185,7 +181,7 @@ async def test_what_was_backed_up_is_restored_and_goes_on(
     start_service: StartService,
     tmp_path: Path,
 ) -> None:
-    session = "INSERT INTO user_sessions VALUES ('1', 'infinity', 'token', now(), now(), '', '', 'ada')"
+    session = user_session("ada", "token")
     headers = {"Authorization": "Bearer token"}
     lost, found = await migrated_database(USER_SESSIONS, session, *more), await new_database(USER_SESSIONS, session)
     id_ = await send(start_service(DATABASE_URL=lost).url, headers, "Hello")

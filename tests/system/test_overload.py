@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from ai_agent.database.models import Conversation
 from tests.support.memory import MIB, measure_growth
 from tests.support.metrics import connections_in_use, scrape_at, wait_for_requests
 from tests.support.raw import Answer, compose, connect, exchange_async
+from tests.support.rows import add
 from tests.support.types import Headers, SignIn, StartService
 
 CLIENTS = 500
@@ -28,11 +30,6 @@ async def burst(url: str, headers: Headers) -> list[Answer]:
         compose("GET", "/api/conversations", headers),
     ]
     return await asyncio.gather(*(exchange_async(url, requests[n % 2]) for n in range(CLIENTS)))
-
-
-async def open_conversation(database: asyncpg.Connection) -> int:
-    id_: int = await database.fetchval("INSERT INTO conversations (user_id) VALUES ('ada') RETURNING id")
-    return id_
 
 
 @asynccontextmanager
@@ -72,7 +69,7 @@ async def test_500_clients_that_no_connection_is_left_for_are_told_to_come_back_
     start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
     service, headers = start_service(), await sign_in("ada")
-    id_ = await open_conversation(database)
+    [id_] = await add(database, Conversation(user_id="ada"))
     append = compose("POST", "/api/chat", headers, {"message": "Hello", "conversation_id": id_})
 
     async with locked(database, id_):
@@ -93,7 +90,7 @@ async def test_nothing_is_stored_for_clients_that_left_while_they_waited(
 ) -> None:
     service = start_service(**POOL_OF_ONE)
     headers = await sign_in("ada")
-    id_ = await open_conversation(database)
+    [id_] = await add(database, Conversation(user_id="ada"))
 
     async with locked(database, id_):
         append = compose("POST", "/api/chat", headers, {"message": "I stay", "conversation_id": id_})

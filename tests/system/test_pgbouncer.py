@@ -24,6 +24,7 @@ from ai_agent.local.postgres import run_postgres
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import FAST, USER_SESSIONS, alembic, migrate, run_sql
 from tests.support.middlemen import run_pgbouncer
+from tests.support.rows import seed, user_session
 from tests.support.types import Headers, NewDatabase, SignIn, StartService
 
 # The line of each protocol message in the log of a server; the further lines of a long statement begin with a tab.
@@ -98,9 +99,8 @@ class Listener(NamedTuple):
 @pytest.fixture(scope="module")
 async def listener(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Listener]:
     folder = tmp_path_factory.mktemp("listener")
-    session = "INSERT INTO user_sessions VALUES ('1', 'infinity', 'token', now(), now(), '', '', 'ada')"
     with run_postgres(folder, *FAST, "log_min_duration_statement=0", "log_line_prefix=%a %p ") as url:
-        await run_sql(url, USER_SESSIONS, session)
+        await seed(url, USER_SESSIONS, user_session("ada", "token"))
         migrate(url)
         yield Listener(url, folder / "postgres.log", {"Authorization": "Bearer token"})
 

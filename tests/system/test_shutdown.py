@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.support.database import until_the_service_is_gone, until_waiting_for_locks
+from tests.support.pages import add_texts
 from tests.support.proxy import run_proxy
 from tests.support.raw import connect
 from tests.support.service import Service
@@ -140,14 +141,10 @@ async def test_clients_that_do_not_read_their_answers_hold_up_nothing_beyond_the
     start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
     service = start_service("--timeout-graceful-shutdown=2")
-    await database.execute("INSERT INTO conversations (id, user_id) VALUES (1000000000, 'ada')")
-    await database.execute(
-        "INSERT INTO messages (conversation_id, user_id, role, content)"
-        " SELECT 1000000000, 'ada', 'user', repeat('a', 100000) FROM generate_series(1, 40)"
-    )
+    id_ = await add_texts(database, messages=40, text="a", length=100_000)
     authorization = (await sign_in())["Authorization"]
     reader, writer = await connect(service.url, limit=1024)
-    head = f"GET /api/conversations/1000000000 HTTP/1.1\r\nHost: service.test\r\nAuthorization: {authorization}\r\n\r\n"
+    head = f"GET /api/conversations/{id_} HTTP/1.1\r\nHost: service.test\r\nAuthorization: {authorization}\r\n\r\n"
     writer.write(head.encode())
     assert await reader.readexactly(12) == b"HTTP/1.1 200"  # The rest is more than all buffers hold, and is not read.
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from tests.support.metrics import connections_in_use, wait_for_requests
+from tests.support.pages import add_texts
 from tests.support.raw import compose, exchange_async
 from tests.support.types import Headers, SignIn, StartService
 
@@ -74,11 +75,7 @@ async def test_clients_that_read_one_byte_a_second_hold_no_connection_and_stop_n
     start_service: StartService, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
     service, headers = start_service(), await sign_in("ada")
-    id_ = await database.fetchval("INSERT INTO conversations (user_id) VALUES ('ada') RETURNING id")
-    insert = (
-        "INSERT INTO messages (conversation_id, user_id, role, content) SELECT $1, 'ada', 'user', repeat('a', 100000)"
-    )
-    await database.execute(f"{insert} FROM generate_series(1, 10)", id_)
+    id_ = await add_texts(database, messages=10, text="a", length=100_000)
     turn, begun = asyncio.Semaphore(10), asyncio.Semaphore(0)
 
     async def read_slowly(connection: Connection) -> None:

@@ -38,11 +38,15 @@ class Conversation(SQLModel, table=True):
         Index(None, "created_at"),  # An operator's deletion of old conversations.
     )
 
-    id: int = Field(sa_column=Column(BigInteger, Identity(), primary_key=True))
+    id: int = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
     user_id: str = Field(sa_column=Column(Text, primary_key=True))
-    title: str | None = Field(sa_column=Column(String(200)))
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
-    updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now()))
+    title: str | None = Field(default=None, sa_column=Column(String(200)))
+    created_at: datetime = Field(
+        default=None, sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now())
+    )
+    updated_at: datetime = Field(
+        default=None, sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now())
+    )
 
 
 class Message(SQLModel, table=True):
@@ -57,14 +61,14 @@ class Message(SQLModel, table=True):
         ),
     )
 
-    id: int = Field(sa_column=Column(BigInteger, Identity()))
+    id: int = Field(default=None, sa_column=Column(BigInteger, Identity()))
     conversation_id: int = Field(sa_column=Column(BigInteger))
     user_id: str = Field(sa_column=Column(Text))
     role: Role = Field(sa_column=Column(String(20), nullable=False))
     content: str = Field(sa_column=Column(Text, nullable=False))
     # SQLModel keeps the attribute name `metadata` for itself; the column and the JSON field are called that.
-    details: dict[str, Any] | None = Field(sa_column=Column("metadata", JSONB(none_as_null=True)))
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), server_default=func.now()))
+    details: dict[str, Any] | None = Field(default=None, sa_column=Column("metadata", JSONB(none_as_null=True)))
+    created_at: datetime = Field(default=None, sa_column=Column(DateTime(timezone=True), server_default=func.now()))
 
 
 class IdempotencyKey(SQLModel, table=True):
@@ -81,8 +85,8 @@ class IdempotencyKey(SQLModel, table=True):
     key: str = Field(sa_column=Column(String(255), primary_key=True))
     fingerprint: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     conversation_id: int = Field(sa_column=Column(BigInteger, nullable=False))
-    first_message_id: int | None = Field(sa_column=Column(BigInteger))
-    last_message_id: int | None = Field(sa_column=Column(BigInteger))
+    first_message_id: int | None = Field(default=None, sa_column=Column(BigInteger))
+    last_message_id: int | None = Field(default=None, sa_column=Column(BigInteger))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 
