@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from ai_agent.local.postgres import free_port
 from ai_agent.server import OPTIONS
 from tests.support import operations
 from tests.support.types import Headers, SignIn, StartService
+from tests.support.waiting import wait_until_answered
 
 PROJECT = Path(__file__).parents[2]
 MONITORING = PROJECT / "docs/monitoring"
@@ -98,30 +99,22 @@ async def prometheus(
     shutil.copy(MONITORING / "alerts.yml", tmp_path)
     address = f"127.0.0.1:{free_port()}"
     options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
-    with run([need("prometheus"), *options, f"--web.listen-address={address}"], tmp_path / "prometheus.log"):
+    log = tmp_path / "prometheus.log"
+    with run([need("prometheus"), *options, f"--web.listen-address={address}"], log) as process:
+        wait_until_answered(process, f"http://{address}/-/ready", log)
         async with httpx.AsyncClient(base_url=f"http://{address}") as client:
-            await until_ready(client)
             yield client, service.url, await sign_in()
 
 
 @contextmanager
-def run(command: list[str], log: Path) -> Iterator[None]:
+def run(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-async def until_ready(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            with suppress(httpx.TransportError):
-                if (await client.get("/-/ready")).status_code == 200:
-                    return
-            await asyncio.sleep(0.05)  # A closed port refuses at once.
 
 
 async def ask(prometheus: httpx.AsyncClient, path: str, **parameters: str) -> Any:
