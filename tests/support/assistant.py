@@ -1,6 +1,7 @@
-"""What the tests of the assistant share: the settings of a service with the scripted agent, and its streams."""
+"""What the tests of the assistant share: a service with the scripted agent, messages to it, and its streams."""
 
 import json
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,6 +57,23 @@ async def stream(client: httpx.AsyncClient, headers: Headers, **body: Any) -> As
     accept = {"Accept": "text/event-stream"}
     async with client.stream("POST", "/api/chat", headers=headers | accept, json=body) as response:
         yield Stream(response)
+
+
+async def send(url: str, headers: Headers, message: str = "Hello", **body: Any) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        return await client.post("/api/chat", headers=headers, json={"message": message, **body})
+
+
+async def send_for_stream(url: str, headers: Headers) -> tuple[httpx.Response, list[Any]]:
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
+        stream(client, headers, message="Hello") as response,
+    ):
+        return response.response, await response.rest()
+
+
+def with_key(headers: Headers) -> Headers:
+    return headers | {"Idempotency-Key": secrets.token_hex()}
 
 
 def shown(*texts: str) -> list[Any]:

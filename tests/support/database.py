@@ -73,6 +73,11 @@ def migrate(url: str) -> None:
     assert migrated.returncode == 0, migrated.stdout + migrated.stderr
 
 
+async def count_messages(database: asyncpg.Connection) -> int:
+    count: int = await database.fetchval("SELECT count(*) FROM messages")
+    return count
+
+
 async def stored_questions(database: asyncpg.Connection) -> dict[int, list[str]]:
     """The questions of each conversation in order, after a check that every turn is whole and in order."""
     rows = await database.fetch("SELECT * FROM messages ORDER BY conversation_id, id")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.assistant import PROJECT, finished, shown, stream, with_agent
+from tests.support.assistant import PROJECT, finished, shown, stream, with_agent, with_key
 from tests.support.metrics import scrape
 from tests.support.model_server import Call, ModelServer, Reply, run_model_server, says
 from tests.support.service import Service, run_service
@@ -62,10 +61,6 @@ async def read(client: httpx.AsyncClient, headers: Headers, conversation_id: int
     conversation = await client.get(f"/api/conversations/{conversation_id}", headers=headers)
     messages = conversation.json()["messages"]
     return [(message["role"], message["content"], message["metadata"]) for message in messages]
-
-
-def with_key(headers: Headers) -> Headers:
-    return headers | {"Idempotency-Key": secrets.token_hex()}
 
 
 async def test_a_turn_is_stored_with_its_calls_and_outputs_and_given_to_the_next_one(
