@@ -97,16 +97,19 @@ def test_a_websocket_is_declined_by_an_ordinary_response_and_its_query_not_logge
 
 
 async def test_an_idle_connection_is_kept_for_longer_than_uvicorn_would(service_url: str) -> None:
-    reader, writer = await connect(service_url)
+    async def idle_after(requests: int) -> None:
+        reader, writer = await connect(service_url)
+        for _ in range(requests):
+            writer.write(HEALTH)
+            assert await reader.readuntil(b"}") != b""
 
-    for _ in range(2):
-        writer.write(HEALTH)
-        assert await reader.readuntil(b"}") != b""
         await asyncio.sleep(6)  # By itself, uvicorn closes an idle connection after 5 seconds.
-    writer.write(HEALTH)
+        writer.write(HEALTH)
 
-    assert await reader.readuntil(b"}") != b""
-    writer.close()
+        assert await reader.readuntil(b"}") != b""
+        writer.close()
+
+    await asyncio.gather(idle_after(1), idle_after(2))
 
 
 async def stay_silent(_: asyncio.StreamWriter) -> None:
@@ -137,13 +140,14 @@ async def send_a_body_without_end(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
-@pytest.mark.parametrize(
-    "behave", [stay_silent, send_slowly, send_line_breaks, send_no_end_of_a_body, send_a_body_without_end]
-)
-async def test_a_connection_without_a_whole_request_is_closed(
-    behave: Callable[[asyncio.StreamWriter], Coroutine[None, None, None]], service_url: str
-) -> None:
-    reader, writer = await connect(service_url)
+type Behavior = Callable[[asyncio.StreamWriter], Coroutine[None, None, None]]
+
+UNFINISHED: list[Behavior] = [stay_silent, send_slowly, send_line_breaks, send_no_end_of_a_body]
+
+
+async def assert_closed(behave: Behavior, url: str) -> None:
+    """Connect, behave like this, and wait until the service closes the connection."""
+    reader, writer = await connect(url)
     sending = asyncio.ensure_future(behave(writer))
 
     with suppress(ConnectionResetError):
@@ -154,6 +158,14 @@ async def test_a_connection_without_a_whole_request_is_closed(
     with suppress(ConnectionError, asyncio.CancelledError):
         await sending
     writer.transport.abort()
+
+
+async def test_each_connection_without_a_whole_request_is_closed(service_url: str) -> None:
+    await asyncio.gather(*(assert_closed(behave, service_url) for behave in UNFINISHED))
+
+
+async def test_a_connection_with_a_body_without_end_is_closed(service_url: str) -> None:
+    await assert_closed(send_a_body_without_end, service_url)
 
 
 async def test_a_head_without_end_is_refused(start_service: StartService) -> None:
