@@ -63,7 +63,7 @@ async def statements(request: pytest.FixtureRequest, large_database_url: str) ->
         await recorder.get("/api/conversations", page=3, user=LIGHT)
         await recorder.get(f"/api/conversations/{LONG}", page=1000, user=HEAVY)
         deleted = 39998 if "custom" in request.param else 39996
-        await make_every_request(recorder, HEAVY, LONG, deleted, key=request.param)
+        await make_every_request(recorder, HEAVY, LONG, deleted, key=request.param, page=50)
         await recorder.run("retention", 1000, large_database_url, RETENTION)
     return recorder.statements
 

@@ -118,10 +118,12 @@ async def recording(url: str, **settings: str) -> AsyncIterator[Recorder]:
         yield recorder
 
 
-async def make_every_request(recorder: Recorder, user: str, conversation_id: int, deleted_id: int, key: str) -> None:
+async def make_every_request(
+    recorder: Recorder, user: str, conversation_id: int, deleted_id: int, key: str, page: int = 3
+) -> None:
     """Make a request of every kind for the user and two of the user's conversations, the second of which is deleted."""
     path = f"/api/conversations/{conversation_id}"
-    await recorder.get("/api/conversations", page=3, user=user)
+    await recorder.get("/api/conversations", page=page, user=user)
     await recorder.get(path, page=50, user=user)
     for id_ in (None, conversation_id):
         body = {"message": "Hello", "conversation_id": id_}
