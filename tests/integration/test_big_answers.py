@@ -32,7 +32,7 @@ def messages_of(pages: list[httpx.Response]) -> list[dict[str, Any]]:
 async def test_pages_that_end_at_their_size_give_every_message_once_and_in_order(
     text: str, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
-    id_ = await add_texts(database, messages=50, text=text, length=100_000)
+    id_ = await add_texts(database, messages=25, text=text, length=100_000)
     stored = [row["id"] for row in await database.fetch("SELECT id FROM messages ORDER BY id")]
 
     pages = await read_pages(client, f"/api/conversations/{id_}", await sign_in("ada"))
