@@ -1,7 +1,6 @@
 """No cache keeps a response of the API, and behind a proxy nothing changes but the address."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import asyncpg
 import httpx
@@ -9,14 +8,15 @@ import pytest
 
 from tests.support.middlemen import run_nginx
 from tests.support.pages import add_conversations
-from tests.support.types import SignIn, StartService
+from tests.support.service import run_service
+from tests.support.types import SignIn
 
 
-@pytest.fixture
-def proxy_url(start_service: StartService, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def proxy_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of nginx, whose cache keeps whatever may be kept."""
-    service = start_service("--root-path=/chat", "--forwarded-allow-ips=127.0.0.1")
-    with run_nginx(tmp_path, service.url) as url:
+    folder, arguments = tmp_path_factory.mktemp("nginx"), ("--root-path=/chat", "--forwarded-allow-ips=127.0.0.1")
+    with run_service(folder, *arguments, DATABASE_URL=database_url) as service, run_nginx(folder, service.url) as url:
         yield url
 
 
