@@ -1,5 +1,7 @@
 """Node, and the packages that a folder's lock file names."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +15,8 @@ def install_packages(folder: Path) -> tuple[str, str]:
     if node is None or npm is None:
         pytest.skip("node or npm is missing")
     installed = folder / "node_modules/.package-lock.json"  # npm writes it last.
-    if not installed.exists() or installed.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime:
-        subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True)
+    with (folder / "package-lock.json").open() as wanted:
+        fcntl.flock(wanted, fcntl.LOCK_EX)  # Another process of the tests may be installing them.
+        if not installed.exists() or installed.stat().st_mtime < os.fstat(wanted.fileno()).st_mtime:
+            subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True)
     return node, npm
