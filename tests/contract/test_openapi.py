@@ -14,8 +14,8 @@ import jsonschema_rs
 import pytest
 
 from tests.support.database import PROJECT
-from tests.support.service import SERVICE_TOKEN
-from tests.support.types import Headers, SignIn, StartService
+from tests.support.service import SERVICE_TOKEN, Service, run_service
+from tests.support.types import Headers, SignIn
 
 type JSON = dict[str, Any]
 
@@ -53,15 +53,23 @@ def bodies(document: JSON) -> Iterator[tuple[str, JSON, Any]]:
                 yield f"{name} {part}", schema, content.get("example", model.get("examples", [None])[0])
 
 
+@pytest.fixture(scope="module")
+def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that logs every request."""
+    settings = {"DATABASE_URL": database_url, "LOG_LEVEL": "DEBUG", "SERVICE_AUTH_TOKEN": SERVICE_TOKEN}
+    with run_service(tmp_path_factory.mktemp("service"), **settings) as service:
+        yield service
+
+
 DELETES_ALL = "deleteConversations"  # A run of its own, because it leaves the others nothing to find.
 
 
 @pytest.mark.parametrize("who", ["a user", "a user who deletes everything", "a trusted service"])
 def test_the_service_answers_as_the_document_says(
-    who: str, document: JSON, start_service: StartService, headers: Headers, tmp_path: Path
+    who: str, document: JSON, service: Service, headers: Headers, tmp_path: Path
 ) -> None:
     by_service, deletes_all = who == "a trusted service", who == "a user who deletes everything"
-    service = start_service(LOG_LEVEL="DEBUG", SERVICE_AUTH_TOKEN=SERVICE_TOKEN)
+    logged_before = len(service.log.read_text())
     # No schema can say that metadata is at most 64 kB, 100 levels deep and without NUL. The phase that is left out
     # fills 100 messages to their limits, for longer than the rest of the test takes.
     chosen = ["--exclude-checks=positive_data_acceptance", "--phases=examples,fuzzing,stateful"]
@@ -84,7 +92,7 @@ def test_the_service_answers_as_the_document_says(
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    served = set(re.findall(r"\] ([A-Z]+ /\S*) 2\d\d ", service.log.read_text()))
+    served = set(re.findall(r"\] ([A-Z]+ /\S*) 2\d\d ", service.log.read_text()[logged_before:]))
     assert served >= {
         name
         for name, operation in operations(document)
@@ -121,13 +129,13 @@ def test_each_body_has_an_example_that_fits_its_schema(document: JSON) -> None:
 
 
 async def test_the_example_of_stored_messages_is_what_the_service_returns_for_those_that_are_sent(
-    document: JSON, start_service: StartService
+    document: JSON, service: Service
 ) -> None:
     operation = document["paths"]["/api/conversations/{conversation_id}/messages"]["post"]
     [sent] = operation["requestBody"]["content"]["application/json"]["schema"]["examples"]
     shown = operation["responses"]["201"]["content"]["application/json"]["example"]
 
-    async with httpx.AsyncClient(base_url=start_service(SERVICE_AUTH_TOKEN=SERVICE_TOKEN).url, headers=SERVICE) as ada:
+    async with httpx.AsyncClient(base_url=service.url, headers=SERVICE) as ada:
         id_ = (await ada.post("/api/conversations", json={})).json()["id"]
         stored = await ada.post(f"/api/conversations/{id_}/messages", json=sent)
 
