@@ -42,12 +42,20 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield partial(start_trial, tmp_path, trials)
 
 
-async def test_the_service_connects_as_an_owner_that_is_no_superuser(start: Start, tmp_path: Path) -> None:
-    start()
-    with api(tmp_path) as client:
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a trial that the tests leave running."""
+    folder = tmp_path_factory.mktemp("trial")
+    with ExitStack() as trials:
+        start_trial(folder, trials)
+        yield folder
+
+
+async def test_the_service_connects_as_an_owner_that_is_no_superuser(trial: Path) -> None:
+    with api(trial) as client:
         client.get("/api/conversations")
 
-    connection = await asyncpg.connect(database_url(tmp_path))
+    connection = await asyncpg.connect(database_url(trial))
     superuser = await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
     owners = await connection.fetch("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
     services = await connection.fetch(
@@ -60,10 +68,8 @@ async def test_the_service_connects_as_an_owner_that_is_no_superuser(start: Star
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root on Linux has it to give away")
-def test_roots_postgres_keeps_no_privilege_of_roots(start: Start, tmp_path: Path) -> None:
-    start()
-
-    postmaster = int((tmp_path / ".trial/data/postmaster.pid").read_text().partition("\n")[0])
+def test_roots_postgres_keeps_no_privilege_of_roots(trial: Path) -> None:
+    postmaster = int((trial / ".trial/data/postmaster.pid").read_text().partition("\n")[0])
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
     assert len(children) >= 3
     for process in (postmaster, *children):
@@ -133,12 +139,11 @@ def test_a_plain_copy_of_the_example_settings_changes_nothing(start: Start, tmp_
         assert client.get("/api/conversations").json() == []
 
 
-async def test_users_of_a_better_auth_that_joins_are_signed_in(start: Start, tmp_path: Path) -> None:
+async def test_users_of_a_better_auth_that_joins_are_signed_in(trial: Path, tmp_path: Path) -> None:
     node = install_packages(FOLDER)[0]
-    start()
-    address = re.findall(r"(http://\S+)/docs", page(tmp_path))[0]
+    address = re.findall(r"(http://\S+)/docs", page(trial))[0]
 
-    with run_better_auth(node, tmp_path, DATABASE_URL=database_url(tmp_path)) as better_auth_url:
+    with run_better_auth(node, tmp_path, DATABASE_URL=database_url(trial)) as better_auth_url:
         async with BetterAuth(better_auth_url) as better_auth:
             tokens = await better_auth.sign_up()
 
@@ -146,5 +151,5 @@ async def test_users_of_a_better_auth_that_joins_are_signed_in(start: Start, tmp
     async with httpx.AsyncClient(base_url=address, headers=headers) as user:
         sent = await user.post("/api/chat", json={"message": "Hello"})
     assert (sent.status_code, sent.json()["assistant_message"]) == (200, "Echo: Hello")
-    with api(tmp_path) as demo:
+    with api(trial) as demo:
         assert demo.get("/api/conversations").json() == []

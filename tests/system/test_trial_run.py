@@ -29,15 +29,23 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield partial(start_trial, tmp_path, trials)
 
 
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a trial that the tests leave running."""
+    folder = tmp_path_factory.mktemp("trial")
+    with ExitStack() as trials:
+        start_trial(folder, trials)
+        yield folder
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_the_printed_curl_command_stores_a_first_message(start: Start, tmp_path: Path) -> None:
-    start()
-    curl = "curl" + page(tmp_path).partition("\ncurl")[2].partition("\n\n")[0]
+def test_the_printed_curl_command_stores_a_first_message(trial: Path) -> None:
+    curl = "curl" + page(trial).partition("\ncurl")[2].partition("\n\n")[0]
 
     answer = subprocess.run(["sh", "-c", curl], check=True, capture_output=True, text=True, timeout=30)
 
     assert '"assistant_message":"Echo: Hello"' in answer.stdout
-    with api(tmp_path) as client:
+    with api(trial) as client:
         assert len(client.get("/api/conversations").json()) == 1
 
 
@@ -139,28 +147,30 @@ def test_an_impatient_second_ctrl_c_still_ends_in_order(start: Start, tmp_path: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists processes as files")
-def test_a_postgres_that_hangs_does_not_outlive_the_service(start: Start, tmp_path: Path) -> None:
-    process = start()
-    postmaster = int((tmp_path / ".trial/data/postmaster.pid").read_text().partition("\n")[0])
-    os.kill(postmaster, signal.SIGSTOP)
+def test_neither_a_postgres_that_hangs_nor_one_of_its_processes_outlives_the_service(tmp_path: Path) -> None:
+    with ExitStack() as trials:
+        ending = []
+        for hangs in (postmaster_of, child_of):
+            folder = tmp_path / hangs.__name__
+            folder.mkdir()
+            process = start_trial(folder, trials)
+            hanging = hangs(folder)
+            os.kill(hanging, signal.SIGSTOP)
+            process.terminate()
+            ending.append((process, hanging))
 
-    process.terminate()
+        for process, hanging in ending:  # Each takes its time, so they end side by side.
+            assert process.wait(timeout=30) == 143
+            assert not Path(f"/proc/{hanging}").exists()
 
-    assert process.wait(timeout=20) == 143
-    assert not Path(f"/proc/{postmaster}").exists()
+
+def postmaster_of(folder: Path) -> int:
+    return int((folder / ".trial/data/postmaster.pid").read_text().partition("\n")[0])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists processes as files")
-def test_a_process_of_postgres_that_hangs_does_not_outlive_the_service(start: Start, tmp_path: Path) -> None:
-    process = start()
-    postmaster = int((tmp_path / ".trial/data/postmaster.pid").read_text().partition("\n")[0])
-    child = int(Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()[0])
-    os.kill(child, signal.SIGSTOP)
-
-    process.terminate()
-
-    assert process.wait(timeout=30) == 143
-    assert not Path(f"/proc/{child}").exists()
+def child_of(folder: Path) -> int:
+    postmaster = postmaster_of(folder)
+    return int(Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()[0])
 
 
 def assert_no_postgres(folder: Path) -> None:
@@ -197,11 +207,9 @@ def test_an_interrupted_first_start_is_made_good(start: Start, tmp_path: Path) -
         assert client.get("/api/conversations").json() == []
 
 
-def test_a_second_trial_on_the_same_data_is_refused(start: Start, tmp_path: Path) -> None:
-    start()
-
-    assert fail(tmp_path) == (
-        f"ai-agent: another trial is running with the data in {tmp_path}/.trial: stop it, or start this one elsewhere\n"
+def test_a_second_trial_on_the_same_data_is_refused(trial: Path) -> None:
+    assert fail(trial) == (
+        f"ai-agent: another trial is running with the data in {trial}/.trial: stop it, or start this one elsewhere\n"
     )
 
 
