@@ -126,7 +126,8 @@ async def test_a_database_that_no_longer_answers_holds_up_nothing(
     start_service: StartService, sign_in: SignIn, database_url: str
 ) -> None:
     async with run_proxy(database_url) as proxy:
-        service, headers = start_service(DATABASE_URL=proxy.url), await sign_in()
+        # The service looks at the database when it starts, and this thread is the proxy.
+        service, headers = await asyncio.to_thread(start_service, DATABASE_URL=proxy.url), await sign_in()
         async with httpx.AsyncClient(base_url=service.url, headers=headers) as client:
             await asyncio.gather(*(client.get("/api/conversations") for _ in range(5)))
         proxy.swallow()
