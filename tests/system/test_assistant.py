@@ -14,18 +14,12 @@ import pytest
 
 from tests.support.assistant import PROJECT, finished, shown, stream, with_agent, with_key
 from tests.support.metrics import scrape
-from tests.support.model_server import Call, ModelServer, Reply, run_model_server, says
+from tests.support.model_server import Call, ModelServer, Reply, says
 from tests.support.service import Service, run_service
 from tests.support.types import Headers, SignIn, StartService
 
 FAILED = "The assistant failed to reply, and nothing was stored."
 UNAVAILABLE = "The assistant is not available at the moment, and nothing was stored; try again shortly."
-
-
-@pytest.fixture(scope="module")
-async def shared_model() -> AsyncIterator[ModelServer]:
-    async with run_model_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module", params=["chat", "responses"])
@@ -39,12 +33,6 @@ def service(
     folder = tmp_path_factory.mktemp("assistant")
     with run_service(folder, DATABASE_URL=database_url, **with_agent(shared_model, request.param)) as service:
         yield service
-
-
-@pytest.fixture
-def model(shared_model: ModelServer) -> ModelServer:
-    shared_model.reset()
-    return shared_model
 
 
 @pytest.fixture

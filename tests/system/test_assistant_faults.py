@@ -1,7 +1,7 @@
 """An agent while processes end and replicas race: a turn is whole or absent, and there once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from unittest.mock import ANY
 
@@ -12,24 +12,12 @@ import pytest
 from tests.support.assistant import finished, send, send_for_stream, shown, stream, with_agent, with_key
 from tests.support.database import count_messages
 from tests.support.metrics import scrape_at
-from tests.support.model_server import ModelServer, run_model_server, says
+from tests.support.model_server import ModelServer, says
 from tests.support.service import Service, run_service
 from tests.support.types import SignIn, StartService
 
 STOPPING = "The service is stopping, and nothing was stored; try again shortly."
 OTHER = "Another reply to this message was stored: send it again with the same key to read that one."
-
-
-@pytest.fixture(scope="module")
-async def shared_model() -> AsyncIterator[ModelServer]:
-    async with run_model_server() as server:
-        yield server
-
-
-@pytest.fixture
-def model(shared_model: ModelServer) -> ModelServer:
-    shared_model.reset()
-    return shared_model
 
 
 @pytest.fixture(scope="module")

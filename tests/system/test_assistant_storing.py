@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.assistant import send, send_for_stream, shown, with_agent, with_key
 from tests.support.database import count_messages
-from tests.support.model_server import ModelServer, run_model_server, says
+from tests.support.model_server import ModelServer, says
 from tests.support.proxy import Proxy, run_proxy
 from tests.support.service import Service, run_service
 from tests.support.types import SignIn, StartService
@@ -19,18 +19,6 @@ PERHAPS = (
     "The service is stopping, and the message may or may not be stored: send it again with the same"
     " Idempotency-Key, or read the conversation."
 )
-
-
-@pytest.fixture(scope="module")
-async def shared_model() -> AsyncIterator[ModelServer]:
-    async with run_model_server() as server:
-        yield server
-
-
-@pytest.fixture
-def model(shared_model: ModelServer) -> ModelServer:
-    shared_model.reset()
-    return shared_model
 
 
 @pytest.fixture(scope="module")

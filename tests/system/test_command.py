@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,19 +15,13 @@ import httpx
 import pytest
 
 from tests.support.database import USER_SESSIONS
-from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, fail, page, start_trial
+from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, fail, page
 from tests.support.types import NewDatabase
 from tests.support.waiting import wait_until, wait_until_ready
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
 
 PROJECT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    with ExitStack() as trials:
-        yield partial(start_trial, tmp_path, trials)
 
 
 def has_ipv6() -> bool:

@@ -6,9 +6,6 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -19,7 +16,7 @@ from ai_agent.local.postgres import run_postgres
 from tests.support.better_auth import FOLDER, BetterAuth, run_better_auth
 from tests.support.database import USER_SESSIONS, migrate, run_sql
 from tests.support.node import install_packages
-from tests.support.trial import Start, api, database_url, page, start_trial, stop
+from tests.support.trial import Start, api, database_url, page, stop
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
 
@@ -34,21 +31,6 @@ USER = """
         "updatedAt" timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP
     )
 """
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    with ExitStack() as trials:
-        yield partial(start_trial, tmp_path, trials)
-
-
-@pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a trial that the tests leave running."""
-    folder = tmp_path_factory.mktemp("trial")
-    with ExitStack() as trials:
-        start_trial(folder, trials)
-        yield folder
 
 
 async def test_the_service_connects_as_an_owner_that_is_no_superuser(trial: Path) -> None:

@@ -7,9 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -20,22 +18,6 @@ from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, api, fail, page, s
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the trial's own PostgreSQL needs Linux or macOS")
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start `ai-agent` in the test's folder, with the environment given, and wait for its page in `output`."""
-    with ExitStack() as trials:
-        yield partial(start_trial, tmp_path, trials)
-
-
-@pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a trial that the tests leave running."""
-    folder = tmp_path_factory.mktemp("trial")
-    with ExitStack() as trials:
-        start_trial(folder, trials)
-        yield folder
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")

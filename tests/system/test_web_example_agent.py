@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.assistant import with_agent
-from tests.support.model_server import Call, ModelServer, run_model_server, says
+from tests.support.model_server import Call, ModelServer, says
 from tests.support.node import install_packages
 from tests.support.proxy import Proxy, run_proxy
 from tests.support.service import run_service
@@ -18,12 +18,6 @@ from tests.support.web import WEB, log, run_web, send, sign_up, texts
 @pytest.fixture(scope="module")
 async def database_url(migrated_database: NewDatabase) -> str:
     return await migrated_database()
-
-
-@pytest.fixture(scope="module")
-async def shared_model() -> AsyncIterator[ModelServer]:
-    async with run_model_server() as model:
-        yield model
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +57,6 @@ async def page(chromium: Browser, web_url: str, everyone: asyncpg.Connection) ->
     await sign_up(page, web_url)
     yield page
     await page.context.close()
-
-
-@pytest.fixture
-def model(shared_model: ModelServer) -> ModelServer:
-    shared_model.reset()
-    return shared_model
 
 
 async def test_a_reply_is_shown_while_it_comes_with_its_tool_call_and_the_same_after_a_reload(
