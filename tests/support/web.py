@@ -1,6 +1,7 @@
 """The example's page: its server as its own process, and what a person does on it."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from tests.support.better_auth import SECRET
 from tests.support.proxy import Proxy
 
 WEB = Path(__file__).parents[2] / "examples/web"
+
+AWAY = re.compile(r"Not sent: The chat service does not answer at http://127\.0\.0\.1:\d+\. Is it running\?")
 
 expect.set_options(timeout=30_000)  # A page that is opened for the first time is built first.
 
@@ -89,6 +92,20 @@ async def say(page: Page, text: str) -> None:
 async def replied(page: Page, text: str) -> None:
     await expect(log(page)).to_contain_text(f"Echo: {text}")
     await expect(log(page)).to_have_attribute("aria-busy", "false")
+
+
+async def choose(page: Page, position: int, action: str) -> None:
+    """Choose from the options of a conversation; the one that was used last is in position 0."""
+    await page.get_by_role("button", name="Options of").nth(position).click()
+    await page.get_by_role("menuitem", name=action).click()
+
+
+async def rename(page: Page, title: str) -> None:
+    """Rename the conversation that was used last."""
+    await choose(page, 0, "Rename")
+    await page.get_by_label("Title").fill(title)
+    await page.get_by_role("button", name="Save").click()
+    await expect(conversations(page).filter(has_text=title)).to_be_visible()
 
 
 async def stored(database: asyncpg.Connection) -> list[tuple[str, str, list[str]]]:
