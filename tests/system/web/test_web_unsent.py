@@ -232,3 +232,18 @@ async def test_a_stream_that_breaks_off_is_taken_up_by_another_try(page: Page, e
     await expect(log(page)).to_have_text("Good morning!Echo: Good morning!")
     await expect(page.locator(".unsent")).to_have_count(0)
     assert await texts(everyone) == [["Good morning!", "Echo: Good morning!"]]
+
+
+async def test_a_wide_screen_says_once_what_could_not_be_read(page: Page, network: Proxy) -> None:
+    await say(page, "Good morning!")
+    network.refuse()
+    await page.reload()
+
+    reason = page.get_by_text("The chat service does not answer at ").filter(visible=True)
+
+    await expect(reason).to_have_count(1)
+    await send(page, "Are you there?")
+    await expect(page.locator(".unsent p")).to_have_text(AWAY)
+    await page.get_by_role("button", name="Take back").click()
+    await expect(composer(page)).to_have_value("Are you there?")
+    await expect(reason).to_have_count(1)
