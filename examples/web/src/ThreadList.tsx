@@ -28,6 +28,7 @@ function Item({ onChoose }: { onChoose: () => void }) {
   const [isRenaming, setIsRenaming] = useState(false);
   const aui = useAui();
   const title = useAuiState((state) => state.threadListItem.title);
+  const isUnsent = useAuiState((state) => state.threadListItem.custom?.["isUnsent"]);
 
   function deleteItem() {
     if (confirm(`Delete “${title}” with all of its messages?`)) void aui.threadListItem.delete();
@@ -39,6 +40,7 @@ function Item({ onChoose }: { onChoose: () => void }) {
       <ThreadListItemPrimitive.Trigger className="thread-title" onClick={onChoose}>
         <ThreadListItemPrimitive.Title fallback="Untitled" />
       </ThreadListItemPrimitive.Trigger>
+      {isUnsent === true && <span className="not-sent">not sent</span>}
       <ThreadListItemMorePrimitive.Root>
         <ThreadListItemMorePrimitive.Trigger className="icon" aria-label={`Options of ${title}`}>
           ⋯

@@ -38,7 +38,10 @@ export class Conversation {
         fetch: fetchStream,
         prepareSendMessagesRequest: (request) => this.#request(request.messages.at(-1)!),
       }),
-      onFinish: ({ message }) => message.metadata && this.#finish(message.metadata),
+      onFinish: ({ message, isError }) => {
+        if (message.metadata && !isError) this.#finish(message.metadata);
+        else this.onChange();
+      },
     });
   }
 
@@ -50,6 +53,10 @@ export class Conversation {
   /** Has what was sent not been stored yet, as far as the page knows? */
   get isUnsettled(): boolean {
     return this.chat.status !== "ready";
+  }
+
+  get isUnsent(): boolean {
+    return this.chat.status === "error";
   }
 
   /** The service has the history, so only the new message is sent. Its id is its key: sent again, it is stored once. */

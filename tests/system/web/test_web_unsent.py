@@ -247,3 +247,25 @@ async def test_a_wide_screen_says_once_what_could_not_be_read(page: Page, networ
     await page.get_by_role("button", name="Take back").click()
     await expect(composer(page)).to_have_value("Are you there?")
     await expect(reason).to_have_count(1)
+
+
+async def test_the_list_marks_a_conversation_until_its_message_is_sent_or_taken_back(
+    page: Page, network: Proxy
+) -> None:
+    network.refuse()
+    for text in ("First", "Second"):
+        await page.get_by_role("button", name="New conversation").click()
+        await send(page, text)
+        await expect(page.locator(".unsent p")).to_have_text(AWAY)
+    marked = page.locator(".thread-item", has_text="not sent")
+    await expect(marked).to_have_count(2)
+
+    await network.forward()
+    await page.locator(".unsent").get_by_role("button", name="Try again").click()
+    await replied(page, "Second")
+    await expect(marked.locator(".thread-title")).to_have_text(["First"])
+    await conversations(page).filter(has_text="First").click()
+    await page.get_by_role("button", name="Take back").click()
+
+    await expect(marked).to_have_count(0)
+    await expect(conversations(page)).to_have_text(["Second"])
