@@ -10,9 +10,13 @@ const { AI_AGENT_URL = "http://127.0.0.1:8000" } = process.env;
 const { DATABASE_URL, BETTER_AUTH_SECRET } = process.env.DATABASE_URL ? process.env : trial();
 if (!BETTER_AUTH_SECRET) throw new Error("BETTER_AUTH_SECRET must be set, as DATABASE_URL is.");
 
+const database = new Pool({ connectionString: DATABASE_URL });
+// Unheard, this would end the page when the database is restarted; the next request connects again.
+database.on("error", ({ message }) => console.error(`A connection to the database ended: ${message}`));
+
 export const auth = betterAuth({
   baseURL: process.env.BETTER_AUTH_URL ?? { allowedHosts: ["localhost:*"], protocol: "http" }, // Where the page is.
-  database: new Pool({ connectionString: DATABASE_URL }),
+  database,
   secret: BETTER_AUTH_SECRET,
   emailAndPassword: { enabled: true },
   session: { modelName: "user_sessions" }, // The table in which the service looks tokens up.
@@ -37,7 +41,9 @@ async function deleteConversations(_user, request) {
     method: "DELETE",
     headers: { Authorization: `Bearer ${signedIn?.session.token}` },
   }).catch(() => null);
-  if (!deleted?.ok) throw new APIError("SERVICE_UNAVAILABLE", { message: "The conversations could not be deleted." });
+  if (deleted?.ok) return;
+  const message = "The conversations could not be deleted.";
+  throw new APIError("SERVICE_UNAVAILABLE", { message });
 }
 
 /** `uv run ai-agent` keeps its database's URL in this file. The password in it is random, so it makes a good secret. */

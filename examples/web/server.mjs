@@ -11,8 +11,8 @@ import { createServer } from "node:http";
 import { toNodeHandler } from "better-auth/node";
 import { createServer as createVite } from "vite";
 
-const { auth, migrate } = await import("./auth.mjs").catch(stop);
-await migrate().catch(stop);
+const { auth, migrate } = await import("./auth.mjs").catch(needDatabase);
+await migrate().catch(needDatabase);
 
 const handleAuth = toNodeHandler(auth);
 const server = createServer((request, response) => {
@@ -21,7 +21,7 @@ const server = createServer((request, response) => {
 });
 const vite = await createVite({ root: import.meta.dirname, server: { middlewareMode: true, ws: { server } } });
 server.listen(Number(process.env.PORT ?? 5173), "localhost");
-await once(server, "listening"); // A port that is taken ends it here: PORT names another.
+await once(server, "listening").catch((error) => stop(error, "Let PORT name another port."));
 
 const address = server.address();
 const url = `http://localhost:${typeof address === "object" ? address?.port : ""}/`;
@@ -30,11 +30,19 @@ vite.openBrowser();
 console.log(`\n  Chat at ${url}\n\n  Ctrl-C stops the page; the service goes on.\n`);
 
 /**
- * @param {Error & { code?: string }} error
+ * @param {Error} error
  * @returns {never}
  */
-function stop(error) {
-  console.error(`The page cannot be served: ${error.message || error.code}`);
-  console.error("It needs the service's database: start `uv run ai-agent` first, or set DATABASE_URL.");
+function needDatabase(error) {
+  return stop(error, "It needs the service's database: start `uv run ai-agent` first, or set DATABASE_URL.");
+}
+
+/**
+ * @param {Error & { code?: string }} error
+ * @param {string} remedy
+ * @returns {never}
+ */
+function stop(error, remedy) {
+  console.error(`The page cannot be served: ${error.message || error.code}\n${remedy}`);
   process.exit(1);
 }
