@@ -1,7 +1,7 @@
 // Sign-up and sign-in with better-auth: one form, which says why it was refused.
 import { useState, type FormEvent } from "react";
 
-import { signIn, signUp } from "./auth";
+import { reasonOf, signIn, signUp } from "./auth";
 
 export function SignIn() {
   const [isNew, setIsNew] = useState(true);
@@ -16,7 +16,7 @@ export function SignIn() {
     setIsBusy(true);
     const { error } = isNew ? await signUp.email({ ...account, name: name! }) : await signIn.email(account);
     setIsBusy(false);
-    setProblem(error ? (error.message ?? "The server cannot be reached. Try again.") : "");
+    setProblem(reasonOf(error));
   }
 
   return (

@@ -1,6 +1,6 @@
 import "./style.css";
 
-import { StrictMode } from "react";
+import { StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
 
 import { useSession } from "./auth";
@@ -9,7 +9,10 @@ import { SignIn } from "./SignIn";
 
 function App() {
   const { data, isPending } = useSession();
-  if (isPending) return null;
+  const [isKnown, setIsKnown] = useState(false);
+  if (!isPending && !isKnown) setIsKnown(true);
+  // better-auth asks again whenever the tab is shown; what was typed into the form outlives that.
+  if (!isKnown) return null;
   if (!data) return <SignIn />;
   return <ChatPage key={data.session.token} token={data.session.token} user={data.user} />;
 }
