@@ -42,7 +42,7 @@ async function deleteConversations(_user, request) {
     headers: { Authorization: `Bearer ${signedIn?.session.token}` },
   }).catch(() => null);
   if (deleted?.ok) return;
-  const message = "The conversations could not be deleted.";
+  const message = "The conversations could not be deleted, so the account stays. Try again later.";
   throw new APIError("SERVICE_UNAVAILABLE", { message });
 }
 
