@@ -118,6 +118,8 @@ async def open_agents_conversation(page: Page, database: asyncpg.Connection, ser
         {"role": "assistant", "content": "", "metadata": item},
         {"role": "tool", "content": "09:30, platform 4", "metadata": output},
         {"role": "assistant", "content": "The next one leaves at **09:30** from platform 4."},
+        {"role": "user", "content": "Thank you!"},
+        {"role": "assistant", "content": "You are welcome. Have a good trip!"},
     ]
     headers = {"X-Service-Auth": SERVICE_TOKEN, "X-User-ID": await database.fetchval('SELECT id FROM "user"')}
     async with httpx.AsyncClient(base_url=service_url, headers=headers) as agent:
@@ -137,7 +139,6 @@ async def test_the_picture_of_the_readme_is_small(
         await rename(page, text)
     await open_agents_conversation(page, everyone, service_url)
     await page.get_by_text("next_train").click()
-    await say(page, "Thank you!")
 
     picture = await page.screenshot(path=os.environ.get("SCREENSHOT", tmp_path / "screenshot.png"), scale="css")
 
