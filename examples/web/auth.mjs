@@ -15,7 +15,8 @@ const database = new Pool({ connectionString: DATABASE_URL });
 database.on("error", ({ message }) => console.error(`A connection to the database ended: ${message}`));
 
 export const auth = betterAuth({
-  baseURL: process.env.BETTER_AUTH_URL ?? { allowedHosts: ["localhost:*"], protocol: "http" }, // Where the page is.
+  // Where the page is.
+  baseURL: process.env.BETTER_AUTH_URL ?? { allowedHosts: ["localhost:*", "127.0.0.1:*"], protocol: "http" },
   database,
   secret: BETTER_AUTH_SECRET,
   emailAndPassword: { enabled: true },

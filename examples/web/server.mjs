@@ -4,6 +4,7 @@
 //   BETTER_AUTH_SECRET   the key of the cookies' signatures; with DATABASE_URL it has to be set
 //   AI_AGENT_URL         the service; unset: http://127.0.0.1:8000
 //   PORT                 5173 if unset; 0: any free one
+//   BETTER_AUTH_URL      the page's address; unset: localhost, on any port
 //   BROWSER              `none` opens no page
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -16,7 +17,7 @@ await migrate().catch(needDatabase);
 
 const handleAuth = toNodeHandler(auth);
 const server = createServer((request, response) => {
-  if (request.url?.startsWith("/api/auth/")) handleAuth(request, response);
+  if (request.url?.startsWith("/api/auth/")) handleAuth(request, response).catch((error) => refuse(response, error));
   else vite.middlewares(request, response);
 });
 const vite = await createVite({ root: import.meta.dirname, server: { middlewareMode: true, ws: { server } } });
@@ -28,6 +29,16 @@ const url = `http://localhost:${typeof address === "object" ? address?.port : ""
 vite.resolvedUrls = { local: [url], network: [] }; // Vite opens the page, and does not know who listens for it.
 vite.openBrowser();
 console.log(`\n  Chat at ${url}\n\n  Ctrl-C stops the page; the service goes on.\n`);
+
+/**
+ * better-auth throws when a request names a host that it does not know, and unhandled that would end the server.
+ * @param {import("node:http").ServerResponse} response
+ * @param {Error} error
+ */
+function refuse(response, { message }) {
+  if (response.headersSent) response.destroy();
+  else response.writeHead(400, { "Content-Type": "application/json" }).end(JSON.stringify({ message }));
+}
 
 /**
  * @param {Error} error

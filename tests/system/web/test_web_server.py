@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 from playwright.async_api import Page
 
@@ -70,6 +71,16 @@ def test_a_port_that_is_taken_is_said(node: tuple[str, str], database_url: str) 
         f"The page cannot be served: listen EADDRINUSE: address already in use 127.0.0.1:{port}\n"
         "Let PORT name another port.\n"
     )
+
+
+async def test_a_foreign_host_is_refused_and_the_page_served_on(web_url: str) -> None:
+    async with httpx.AsyncClient(base_url=web_url) as client:
+        refused = await client.get("/api/auth/get-session", headers={"Host": "elsewhere.example"})
+        served = await client.get("/api/auth/get-session", headers={"Host": f"127.0.0.1:{client.base_url.port}"})
+
+    assert refused.status_code == 400
+    assert refused.json()["message"].startswith('Host "elsewhere.example" is not in the allowed hosts list.')
+    assert (served.status_code, served.json()) == (200, None)
 
 
 async def test_the_page_outlives_the_connections_to_its_database(page: Page, everyone: asyncpg.Connection) -> None:
