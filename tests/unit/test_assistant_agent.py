@@ -21,6 +21,7 @@ from openai import AsyncOpenAI
 from ai_agent.errors import ApiError, AssistantFailed, AssistantRefused, AssistantUnavailable
 from ai_agent.services.assistant.agent import Assistant
 from ai_agent.services.assistant.context import TurnContext
+from ai_agent.services.assistant.mapping import to_items
 from ai_agent.services.assistant.parts import Part, TextDelta, TextEnd, TextStart, ToolCall, ToolOutput
 from ai_agent.services.turns import Message
 from tests.support.model_server import Call, ModelServer, Reply, run_model_server, says
@@ -139,6 +140,24 @@ async def test_half_a_character_in_a_step_before_the_last_does_not_end_the_turn(
 
     assert [message.content for message in messages] == ["Look:\ufffd", "", "09:30 in Karachi for ada", "It is 09:30."]
     assert "Look:\ufffd" in json.dumps(model.messages(), ensure_ascii=False)
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "\ud83d"}', r'{"city": "\uD83D"}', r'{"city": "\u0000"}'], ids=ascii)
+async def test_half_a_character_in_a_calls_arguments_does_not_end_the_turn(
+    arguments: str, model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    model.script = [says(calls=(Call("clock", arguments),)), says("It is 09:30.")]
+
+    messages, shown = await ask(agent_of(api))
+
+    assert shown[:2] == [
+        ToolCall("call_1", "clock", {"city": "\ufffd"}),
+        ToolOutput("call_1", "09:30 in \ufffd for ada"),
+    ]
+    assert [message.content for message in messages] == ["", "09:30 in \ufffd for ada", "It is 09:30."]
+    call, output = to_items([Message("user", "Hello"), *messages])[1:3]
+    assert json.loads(call["arguments"]) == {"city": "\ufffd"}
+    assert output["output"] == "09:30 in \ufffd for ada"
 
 
 async def test_a_refusal_is_the_reply(model: ModelServer, agent_of: AgentOf) -> None:

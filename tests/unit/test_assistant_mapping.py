@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_agent.services.assistant.mapping import Item, clean, to_items, to_messages
+from ai_agent.services.assistant.mapping import Item, clean, clean_json, to_items, to_messages
 from ai_agent.services.turns import Message
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "clock", "arguments": '{"city": "Karachi"}'}
@@ -307,3 +307,17 @@ def test_a_clean_text_can_be_stored_and_is_as_long(text: str) -> None:
     cleaned.encode()
     assert "\0" not in cleaned
     assert len(cleaned) == len(text)
+
+
+PIECES = st.sampled_from(["a", "\\", '"', "u0000", "\0", "\ud83d", "\ude00", "\U0001f559"])
+HALVES = st.lists(PIECES, max_size=6).map("".join)
+
+
+@given(st.dictionaries(HALVES, HALVES), st.booleans())
+def test_a_clean_json_text_is_read_as_what_can_be_stored(value: dict[str, str], escaped: bool) -> None:
+    text = json.dumps(value, ensure_ascii=escaped)
+
+    cleaned = clean_json(text)
+
+    cleaned.encode()
+    assert json.loads(cleaned) == clean(json.loads(text))

@@ -23,6 +23,8 @@ _PARTS = {
     "input_image": ("image_url", re.compile(r"https?://\S+|data:image/\w+;base64,[A-Za-z0-9+/]+={0,2}")),
 }
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# A backslash that is escaped, and a pair of escapes that are one character, are read before half of them is.
+_ESCAPE = re.compile(r"(?ai)\\(?:ud[89ab][\da-f]{2}\\ud[c-f][\da-f]{2}|(ud[89a-f][\da-f]{2}|u0000)|.)")
 
 
 def clean[Json](value: Json) -> Json:
@@ -36,6 +38,11 @@ def clean[Json](value: Json) -> Json:
         cleaned = [clean(element) for element in value]
     json: Json = cleaned
     return json
+
+
+def clean_json(text: str) -> str:
+    """The JSON text, clean as it stands and in the strings that it is read as."""
+    return _ESCAPE.sub(lambda escape: r"\ufffd" if escape[1] else escape[0], clean(text))
 
 
 def to_messages(items: Iterable[Item]) -> list[Message]:

@@ -1,0 +1,40 @@
+"""The calls that a model makes, cleaned before the SDK sees them, which cannot encode half a character in them."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from agents.items import TResponseStreamEvent
+from agents.run_internal import model_retry, run_loop
+from pydantic import BaseModel
+
+from ai_agent.services.assistant.mapping import clean, clean_json
+
+_stream = model_retry.stream_response_with_retry
+
+
+def clean_for_all_models() -> None:
+    """Let the SDK read each model's stream through here, as the operator has chosen the model's class."""
+    run_loop.stream_response_with_retry = _stream_clean  # type: ignore[attr-defined]  # Its module imports it.
+
+
+async def _stream_clean(**options: Any) -> AsyncGenerator[TResponseStreamEvent]:
+    async with aclosing(_stream(**options)) as events:
+        async for event in events:
+            _clean_calls(event)
+            yield event
+
+
+def _clean_calls(event: Any) -> None:
+    """Clean the calls of an event that ends one or the response, because the SDK takes them from these."""
+    made = getattr(getattr(event, "response", None), "output", None) or [getattr(event, "item", None)]
+    for item in made:
+        if isinstance(item, BaseModel) and isinstance(getattr(item, "call_id", None), str):
+            _clean_call(item)
+
+
+def _clean_call(call: BaseModel) -> None:
+    for name, value in call:
+        cleaned = clean_json(value) if name == "arguments" and isinstance(value, str) else clean(value)
+        if cleaned != value:  # What is set is sent to the model, also where it is no more than the default.
+            setattr(call, name, cleaned)
