@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import ANY
 
@@ -20,7 +21,7 @@ from tests.support.database import USER_SESSIONS
 from tests.support.model_server import ModelServer, run_model_server, says
 from tests.support.proxy import Proxy, run_proxy
 from tests.support.rows import user_session
-from tests.support.service import run_service
+from tests.support.service import Service, run_service
 from tests.support.types import Headers, NewDatabase
 
 TOO_SLOW = "The assistant took too long to reply, and nothing was stored; try again shortly."
@@ -50,6 +51,8 @@ class Waits(NamedTuple):
     not_stored: asyncio.Task[tuple[float, httpx.Response]]
     model: ModelServer
     database: asyncpg.Connection
+    log: Path
+    """What the first service writes."""
 
     async def count_messages(self, user_id: str) -> int:
         count: int = await self.database.fetchval("SELECT count(*) FROM messages WHERE user_id = $1", user_id)
@@ -86,26 +89,26 @@ async def waits(migrated_database: NewDatabase, tmp_path_factory: pytest.TempPat
             # The service looks at the database when it starts, and this thread is the proxy.
             cut_off = serve(ASSISTANT_TIMEOUT="5", DATABASE_URL=proxy.url)
             away = await asyncio.to_thread(services.enter_context, cut_off)
-            waits = await begin(slow.url, away.url, model, proxy, database)
+            waits = await begin(slow, away.url, model, proxy, database)
             yield waits
             for task in waits[:4]:
                 task.cancel()
     await database.close()
 
 
-async def begin(slow: str, away: str, model: ModelServer, proxy: Proxy, database: asyncpg.Connection) -> Waits:
+async def begin(slow: Service, away: str, model: ModelServer, proxy: Proxy, database: asyncpg.Connection) -> Waits:
     """Send each message when the model has got the one before, because the model follows its script."""
     model.script = list(SCRIPT)
-    patient = asyncio.create_task(read_patiently(slow))
+    patient = asyncio.create_task(read_patiently(slow.url))
     await model.until_answering(1)
-    late = asyncio.create_task(send_for_stream(slow, signed_in("late")))
+    late = asyncio.create_task(send_for_stream(slow.url, signed_in("late")))
     await model.until_answering(2)
-    given_up = asyncio.create_task(send(slow, signed_in("given-up")))
+    given_up = asyncio.create_task(send(slow.url, signed_in("given-up")))
     await model.until_answering(3)
     not_stored = asyncio.create_task(send_in_vain(away))
     await model.until_answering(4)
     proxy.refuse()
-    return Waits(patient, late, given_up, not_stored, model, database)
+    return Waits(patient, late, given_up, not_stored, model, database, slow.log)
 
 
 async def test_the_head_of_a_stream_waits_ten_seconds_and_silence_is_filled_with_comments(waits: Waits) -> None:
@@ -138,3 +141,4 @@ async def test_a_model_that_is_too_slow_is_given_up_and_its_connection_closed(wa
     assert response.headers["Retry-After"] == "5"
     await waits.model.until_answering(0)
     assert await waits.count_messages("given-up") == 0
+    assert "ms, longer than ASSISTANT_TIMEOUT: raise it if the agent needs more" in waits.log.read_text()

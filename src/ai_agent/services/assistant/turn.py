@@ -79,8 +79,8 @@ async def _ask(
     try:
         async with asyncio.timeout_at(deadline):
             return await assistant.ask(items, context, run.show)
-    except TimeoutError as error:
-        raise AssistantTooSlow from error
+    except TimeoutError:
+        raise AssistantTooSlow("longer than ASSISTANT_TIMEOUT: raise it if the agent needs more") from None
 
 
 async def _store(means: Means, question: Question, messages: list[Message], key: Key) -> tuple[Turn, bool]:
