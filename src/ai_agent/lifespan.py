@@ -30,6 +30,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.warning(metrics.SEVERAL_WORKERS)
     if app.state.runs is not None:
         tasks.guard(asyncio.get_running_loop())
+        logger.info("replies come from %s", settings.assistant)
     await _log_what_is_missing(app)
     yield
     if app.state.runs is not None:

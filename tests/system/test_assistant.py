@@ -418,3 +418,4 @@ async def test_the_agent_of_the_readme_runs_as_it_is_pasted(
 
     assert response.json()["assistant_message"] == "You are ada."
     assert model.messages()[-1] == {"role": "tool", "tool_call_id": "call_1", "content": "ada"}
+    assert "replies come from my_agent:agent\n" in service.log.read_text()

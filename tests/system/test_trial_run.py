@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from ai_agent.local.postgres import run_postgres
+from tests.support.assistant import PROJECT
 from tests.support.trial import AI_AGENT, ENVIRONMENT, Start, api, fail, page, start_trial
 from tests.support.waiting import wait_until
 
@@ -27,8 +28,18 @@ def test_the_printed_curl_command_stores_a_first_message(trial: Path) -> None:
     answer = subprocess.run(["sh", "-c", curl], check=True, capture_output=True, text=True, timeout=30)
 
     assert '"assistant_message":"Echo: Hello"' in answer.stdout
+    assert "\n  Replies come from an echo, until ASSISTANT names an agent.\n" in page(trial)
     with api(trial) as client:
         assert len(client.get("/api/conversations").json()) == 1
+
+
+def test_the_page_names_the_agent_that_replies(start: Start, tmp_path: Path) -> None:
+    name = "tests.support.scripted_agent:agent"
+
+    start(ASSISTANT=name, PYTHONPATH=str(PROJECT), MODEL_URL="http://127.0.0.1:1/v1")
+
+    assert f"\n  Replies come from {name}.\n" in page(tmp_path)
+    assert page(tmp_path).count(name) == 1
 
 
 def test_the_next_start_finds_the_same_token_and_conversations(start: Start, tmp_path: Path) -> None:

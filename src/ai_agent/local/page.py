@@ -29,6 +29,7 @@ DATABASE_URL={database_url}
 """
 
 END = """\
+  Replies come from {assistant}.
   Ctrl-C stops the service.
 
 """

@@ -60,9 +60,12 @@ def _migrate() -> None:
 
 
 def _serve(listener: socket.socket, text: str) -> int:
-    app = create_app(load_settings())
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # The page says what its INFO lines would.
-    server = _Server(uvicorn.Config(app, log_config=None, **OPTIONS), text + page.END)
+    settings = load_settings()
+    app = create_app(settings)
+    for name in ("uvicorn.error", "ai_agent.lifespan"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # The page says what their INFO lines would.
+    end = page.END.format(assistant=settings.assistant or "an echo, until ASSISTANT names an agent")
+    server = _Server(uvicorn.Config(app, log_config=None, **OPTIONS), text + end)
     server.run([listener])
     return 0 if server.started else 3  # The statuses of uvicorn's own command.
 
