@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-End = Literal["completed", "cut", "early", "incomplete", "failed"]
+End = Literal["completed", "length", "cut", "early", "incomplete", "failed"]
 
 
 class Call(NamedTuple):
@@ -33,7 +33,12 @@ class Reply:
     refuses: bool = False
     """Whether the pieces are a refusal, over Chat Completions."""
     end: End = "completed"
-    """`cut` breaks the connection off; `early` ends the response in order, but before the model has said so."""
+    """`cut` breaks the connection off; `early` ends the response in order, but before the model has said so.
+
+    `length` is how Chat Completions says that the reply had to end too soon.
+    """
+    raw: tuple[str, ...] = ()
+    """The data of the events as they are sent, whatever the rest says."""
 
     @property
     def text(self) -> str:
@@ -128,13 +133,15 @@ class ModelServer:
             await _send_whole(writer, 200, last)
             return True
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for event, is_piece in events(reply, streamed=True):
+        for data in reply.raw:
+            await _send_event(writer, data, None)
+        for event, is_piece in events(reply, streamed=True) if not reply.raw else ():
             await asyncio.sleep(reply.pause if is_piece else 0)
             await _send_event(writer, json.dumps(event), event.get("type"))
         if reply.end == "cut":
             writer.transport.abort()
             return False
-        if reply.end == "completed" and events is _chat_events:
+        if reply.end in {"completed", "length"} and not reply.raw and events is _chat_events:
             await _send_event(writer, "[DONE]", None)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
@@ -180,8 +187,8 @@ def _chat_events(reply: Reply, *, streamed: bool) -> Events:
         yield _chunk({"role": "assistant", "refusal" if reply.refuses else "content": piece}), True
     for call in calls:
         yield _chunk({"tool_calls": [call]}), False
-    if reply.end == "completed":
-        yield _chunk({}, finish), False
+    if reply.end in {"completed", "length"}:
+        yield _chunk({}, finish if reply.end == "completed" else reply.end), False
 
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:

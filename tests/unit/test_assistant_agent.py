@@ -232,6 +232,31 @@ async def test_what_the_responses_api_does_not_call_complete_is_no_reply(
     assert type(raised.value) is error
 
 
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("server_error", AssistantUnavailable), ("rate_limit_exceeded", AssistantUnavailable), ("other", AssistantFailed)],
+)
+async def test_an_error_within_a_response_is_what_its_code_says(
+    code: str, error: type[ApiError], model: ModelServer, agent_of: AgentOf
+) -> None:
+    event = {"type": "error", "code": code, "message": "SECRET of the provider", "param": None}
+    model.default = Reply(raw=(json.dumps(event),))
+
+    with pytest.raises(ApiError) as raised:
+        await ask(agent_of(OpenAIResponsesModel))
+
+    assert type(raised.value) is error
+
+
+async def test_an_event_without_choices_does_not_end_the_turn(model: ModelServer, agent_of: AgentOf) -> None:
+    choice = {"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop"}
+    model.default = Reply(raw=('{"choices": null}', json.dumps({"choices": [choice]}), "[DONE]"))
+
+    messages, _ = await ask(agent_of())
+
+    assert messages == [Message("assistant", "Hello", None)]
+
+
 async def test_a_model_that_cannot_be_reached_is_unavailable(model: ModelServer, agent_of: AgentOf, api: Any) -> None:
     model.url = "http://127.0.0.1:1/v1"
 

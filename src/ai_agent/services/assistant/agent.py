@@ -149,8 +149,15 @@ def _read_raw(raw: TResponseStreamEvent, transcript: Transcript) -> None:
         transcript.add(raw.delta)
     elif raw.type == "response.output_item.done" and raw.item.type == "message":
         transcript.end()
-    elif raw.type == "response.failed" and raw.response.error and raw.response.error.code in TEMPORARY:
+    elif _failure_code(raw) in TEMPORARY:
         raise ProviderError
+
+
+def _failure_code(raw: TResponseStreamEvent) -> str | None:
+    """What the Responses API says of why it gives up after it had begun."""
+    if raw.type == "response.failed":
+        return raw.response.error.code if raw.response.error else None
+    return raw.code if raw.type == "error" else None
 
 
 def _classify(error: BaseException) -> ApiError:
@@ -174,7 +181,7 @@ def _handle_whole_stream(response: Response, stream: Any, **options: Any) -> Asy
 async def _until_finished(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncIterator[ChatCompletionChunk]:
     is_finished = False
     async for chunk in chunks:
-        is_finished = is_finished or any(choice.finish_reason for choice in chunk.choices)
+        is_finished = is_finished or any(choice.finish_reason for choice in chunk.choices or ())
         yield chunk
     if not is_finished:
         raise ProviderError
