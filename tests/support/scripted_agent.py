@@ -37,6 +37,12 @@ async def exits() -> str:
 
 
 @function_tool(failure_error_function=None)
+async def closes() -> str:
+    """Fail with what closes generators, and ends a task whose coroutine does not catch it."""
+    raise GeneratorExit("SECRET of the tool")
+
+
+@function_tool(failure_error_function=None)
 def interrupts() -> str:
     """End the process from a thread."""
     raise KeyboardInterrupt("SECRET of the tool")
@@ -60,5 +66,5 @@ agent = Agent(
     name="Assistant",
     instructions="Be brief.",
     model=API("scripted", client),
-    tools=[clock, whoami, breaks, exits, interrupts, leaves],
+    tools=[clock, whoami, breaks, exits, closes, interrupts, leaves],
 )

@@ -179,7 +179,7 @@ async def test_a_tool_that_breaks_after_its_call_was_shown_ends_the_stream_with_
     assert "SECRET" not in service.log.read_text()
 
 
-@pytest.mark.parametrize("name", ["exits", "interrupts"])
+@pytest.mark.parametrize("name", ["exits", "closes", "interrupts"])
 async def test_a_tool_that_would_end_the_process_ends_its_run_alone(
     name: str,
     client: httpx.AsyncClient,

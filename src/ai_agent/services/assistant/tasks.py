@@ -13,9 +13,11 @@ logger = logging.getLogger(__name__)
 in_turn = ContextVar("in_turn", default=False)
 """Whether the task belongs to a turn; the tasks that it creates inherit the answer."""
 
+ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit)
+
 
 class ToolEndedProcess(Exception):
-    """An agent's code has raised SystemExit or KeyboardInterrupt."""
+    """An agent's code has raised SystemExit, KeyboardInterrupt or GeneratorExit."""
 
 
 def guard(loop: asyncio.AbstractEventLoop) -> None:
@@ -31,6 +33,8 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) 
 class _Guarded(Coroutine[Any, Any, Any]):
     """Makes a coroutine's SystemExit or KeyboardInterrupt an ordinary error, because asyncio ends its loop for them.
 
+    Its GeneratorExit becomes one too, because whatever waits for the task would take that for its own end.
+
     It is a class because a coroutine function would leave the inner coroutine never awaited if the task is canceled
     before it starts, which Python warns about.
     """
@@ -44,13 +48,13 @@ class _Guarded(Coroutine[Any, Any, Any]):
     def send(self, value: Any) -> Any:
         try:
             return self._inner.send(value)
-        except (SystemExit, KeyboardInterrupt) as error:
+        except ENDINGS as error:
             raise ToolEndedProcess from error
 
     def throw(self, *error: Any) -> Any:
         try:
             return self._inner.throw(*error)
-        except (SystemExit, KeyboardInterrupt) as ending:
+        except ENDINGS as ending:
             raise ToolEndedProcess from ending
 
     def close(self) -> None:
