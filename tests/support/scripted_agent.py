@@ -4,7 +4,15 @@ import asyncio
 import gc
 import os
 
-from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunContextWrapper, function_tool
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    RunContextWrapper,
+    function_tool,
+    input_guardrail,
+)
 from openai import AsyncOpenAI
 
 from ai_agent.services.assistant.context import TurnContext
@@ -61,6 +69,11 @@ async def leaves() -> str:
     return "left"
 
 
+@input_guardrail
+async def refuse(*_: object) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput("SECRET of the guardrail", tripwire_triggered=True)
+
+
 client = AsyncOpenAI(base_url=os.environ["MODEL_URL"], api_key="SECRET", max_retries=0)
 agent = Agent(
     name="Assistant",
@@ -68,3 +81,5 @@ agent = Agent(
     model=API("scripted", client),
     tools=[clock, whoami, breaks, exits, closes, interrupts, leaves],
 )
+strict = agent.clone(input_guardrails=[refuse])
+hasty = agent.clone(tool_use_behavior="stop_on_first_tool")

@@ -321,6 +321,51 @@ async def test_the_same_key_joins_a_run_and_afterwards_replays_it(
     assert await database.fetchval("SELECT count(*) FROM messages") == 2
 
 
+async def test_those_who_join_a_run_get_all_of_it_as_if_they_had_begun_it(
+    client: httpx.AsyncClient, sign_in: SignIn, model: ModelServer
+) -> None:
+    headers = with_key(await sign_in())
+    before = await scrape(client)
+    model.default = says("Half ", "past ", "nine.", pause=0.5)
+
+    async with stream(client, headers, message="Hello") as first:
+        begun = [await first.next() for _ in range(3)]
+        whole = asyncio.create_task(send(client, headers, message="Hello"))
+        async with stream(client, headers, message="Hello") as second:
+            joined = await second.rest()
+        begun += await first.rest()
+
+    response = await whole
+    conversation_id = response.json()["conversation_id"]
+    assert begun == joined == [{"type": "start"}, *shown("Half ", "past ", "nine."), finished(conversation_id)]
+    assert response.json()["assistant_message"] == "Half past nine."
+    replayed = [joiner.headers.get("Idempotency-Replayed") for joiner in (response, first.response, second.response)]
+    assert replayed == [None, None, None]
+    assert len(model.asked) == 1
+    stored = "assistant_turns_total", ("stored",)
+    assert (await scrape(client))[stored] - before.get(stored, 0) == 1
+
+
+async def test_those_who_join_a_run_that_fails_are_told_so_and_the_key_is_free(
+    client: httpx.AsyncClient, sign_in: SignIn, model: ModelServer
+) -> None:
+    headers = with_key(await sign_in())
+    model.script = [says("Half ", "past ", "nine.", pause=0.5, end="cut")]
+
+    async with stream(client, headers, message="Hello") as first:
+        await first.next()
+        whole = asyncio.create_task(send(client, headers, message="Hello"))
+        async with stream(client, headers, message="Hello") as second:
+            ends = [(await joiner.rest())[-1] for joiner in (first, second)]
+    again = await send(client, headers, message="Hello")
+
+    assert ends == 2 * [{"type": "error", "errorText": UNAVAILABLE}]
+    assert ((await whole).status_code, (await whole).json()) == (503, {"detail": UNAVAILABLE})
+    assert again.json()["assistant_message"] == "Hello from the model."
+    assert "Idempotency-Replayed" not in again.headers
+    assert len(model.asked) == 2
+
+
 async def test_the_key_of_a_run_is_refused_to_another_message(
     client: httpx.AsyncClient, sign_in: SignIn, model: ModelServer
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -12,9 +13,16 @@ from agents import (
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
     RunContextWrapper,
+    Span,
+    Tool,
+    Trace,
+    TracingProcessor,
+    add_trace_processor,
+    custom_span,
     function_tool,
     input_guardrail,
     output_guardrail,
+    trace,
 )
 from openai import AsyncOpenAI
 
@@ -24,6 +32,7 @@ from ai_agent.services.assistant.context import TurnContext
 from ai_agent.services.assistant.mapping import to_items
 from ai_agent.services.assistant.parts import Part, TextDelta, TextEnd, TextStart, ToolCall, ToolOutput
 from ai_agent.services.turns import Message
+from tests.support.assistant import with_agent
 from tests.support.model_server import Call, ModelServer, Reply, run_model_server, says
 
 type AgentOf = Callable[..., Assistant]
@@ -46,9 +55,19 @@ async def breaks() -> str:
 
 
 @function_tool
+async def traces() -> str:
+    """Trace what it does."""
+    with trace("SECRET of the tool"), custom_span("SECRET of the tool"):
+        return "traced"
+
+
+@function_tool
 async def forgives() -> str:
     """Fail, and let the model know."""
     raise ConnectionError("a reason")
+
+
+TOOLS: list[Tool] = [clock, breaks, forgives, traces]
 
 
 @input_guardrail
@@ -79,7 +98,7 @@ async def agent_of(model: ModelServer) -> AsyncIterator[AgentOf]:
 
     def agent_of(api: Any = OpenAIChatCompletionsModel, **options: Any) -> Assistant:
         clients.append(AsyncOpenAI(base_url=model.url, api_key="none", max_retries=0))
-        agent = Agent(name="Assistant", model=api("scripted", clients[-1]), tools=[clock, breaks, forgives], **options)
+        agent = Agent(name="Assistant", model=api("scripted", clients[-1]), tools=TOOLS, **options)
         return Assistant(agent)
 
     yield agent_of
@@ -167,6 +186,16 @@ async def test_a_refusal_is_the_reply(model: ModelServer, agent_of: AgentOf) -> 
 
     assert messages == [Message("assistant", "I will not.", None)]
     assert shown == [TextStart(1), TextDelta(1, "I will "), TextDelta(1, "not."), TextEnd(1)]
+
+
+async def test_what_chat_completions_had_to_cut_short_is_taken_for_a_reply(
+    model: ModelServer, agent_of: AgentOf
+) -> None:
+    model.script = [says("Half ", "past", end="length")]
+
+    messages, _ = await ask(agent_of())
+
+    assert messages == [Message("assistant", "Half past", None)]
 
 
 async def test_arguments_that_are_no_json_are_shown_as_the_model_wrote_them(
@@ -296,6 +325,57 @@ async def test_a_canceled_run_closes_the_models_connection(
     await model.until_answering(0)
     with pytest.raises(asyncio.CancelledError):
         await run
+
+
+class Traces(TracingProcessor):
+    """What the SDK would send to OpenAI."""
+
+    def __init__(self) -> None:
+        self.begun: list[Trace | Span[Any]] = []
+
+    def on_trace_start(self, trace: Trace) -> None:
+        self.begun.append(trace)
+
+    def on_trace_end(self, trace: Trace) -> None: ...
+
+    def on_span_start(self, span: Span[Any]) -> None:
+        self.begun.append(span)
+
+    def on_span_end(self, span: Span[Any]) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+    def force_flush(self) -> None: ...
+
+
+async def test_nothing_is_traced_even_where_a_tool_asks_for_it(model: ModelServer, agent_of: AgentOf, api: Any) -> None:
+    model.script = [says(calls=(Call("traces"),)), says("It is 09:30.")]
+    processor = Traces()
+    add_trace_processor(processor)
+
+    await ask(agent_of(api))
+
+    assert processor.begun == []
+
+
+async def test_the_first_turn_has_nothing_left_to_import(model: ModelServer, api: Any) -> None:
+    program = """
+import asyncio, sys
+from ai_agent.services.assistant.context import TurnContext
+from ai_agent.services.assistant.loading import load
+assistant = load("tests.support.scripted_agent:agent")
+before = set(sys.modules)
+asyncio.run(assistant.ask([{"role": "user", "content": "Hello"}], TurnContext("ada", None, None), lambda _: None))
+print(sorted(name for name in sys.modules.keys() - before if name.partition(".")[0] in {"agents", "openai"}))
+"""
+    environment = with_agent(model, "chat" if api is OpenAIChatCompletionsModel else "responses")
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+
+    output, _ = await process.communicate()
+    assert output == b"[]\n"
 
 
 async def test_what_is_given_is_what_providers_take(model: ModelServer, agent_of: AgentOf, api: Any) -> None:

@@ -28,6 +28,7 @@ from agents.items import TResponseStreamEvent
 from agents.models import openai_chatcompletions, openai_responses
 from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
 from agents.run import CallModelData, ModelInputData
+from openai.resources.chat import chat
 from openai.resources.chat.completions import completions
 from openai.resources.responses import responses
 from openai.types.chat import ChatCompletionChunk
@@ -43,7 +44,7 @@ from ai_agent.services.turns import Message
 
 # Otherwise the libraries would import these modules, and build the types of a stream's events, within the first turn,
 # and hold up the whole process for seconds on a busy machine.
-IMPORTED = (openai_chatcompletions, openai_responses, completions, responses)
+IMPORTED = (openai_chatcompletions, openai_responses, chat, completions, responses)
 EVENTS: tuple[type[BaseModel], ...] = (*get_args(get_args(ResponseStreamEvent)[0]), ChatCompletionChunk)
 
 TRIPWIRES = (
