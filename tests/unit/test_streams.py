@@ -13,6 +13,10 @@ ACCEPTED = {
     "application/json, TEXT/Event-Stream;q=0.5": True,
     "application/json": False,
     "*/*": False,
+    "text/event-stream;q=0, application/json": False,
+    "text/event-stream; charset=utf-8; Q=0.000": False,
+    "text/event-stream;q=0.001": True,
+    "text/event-stream, application/json;q=0": True,
 }
 
 

@@ -1,6 +1,7 @@
 """Streamed replies: the AI SDK's UI message stream, version 1, as server-sent events."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,6 +18,9 @@ HEADERS = {
     "X-Vercel-AI-UI-Message-Stream": "v1",
 }
 
+# A media type with the quality 0 is one that the client does not take.
+_WANTED = re.compile(rb"text/event-stream(?![^,]*;\s*q=0(?:\.0*)?\s*(?:[;,]|$))", re.IGNORECASE)
+
 START = {"type": "start"}
 DONE = b"data: [DONE]\n\n"
 SILENCE = b": the reply is being made\n\n"
@@ -24,8 +28,8 @@ SILENCE = b": the reply is being made\n\n"
 
 
 def is_wanted(scope: Scope) -> bool:
-    """Whether `Accept` names the stream's media type anywhere in its list."""
-    return any(name == b"accept" and b"text/event-stream" in value.lower() for name, value in scope["headers"])
+    """Whether `Accept` names the stream's media type anywhere in its list, and does not refuse it."""
+    return any(name == b"accept" and _WANTED.search(value) is not None for name, value in scope["headers"])
 
 
 def encode(*parts: dict[str, Any]) -> bytes:
