@@ -24,33 +24,51 @@ SERVER_SETTINGS = {
 }
 
 # The second kind: they are another client's, or about waiting and formats, which the service decides. They are dropped.
+# Clients differ in how they part words, so the names are without underscores, hyphens and spaces.
 _DROPPED = {
-    # libpq
-    *("connect_timeout", "fallback_application_name", "client_encoding", "timezone", "datestyle", "intervalstyle"),
-    *("keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "tcp_user_timeout", "sslsni"),
-    *("sslcompression", "gssdelegation", "gsslib", "load_balance_hosts", "min_protocol_version"),
-    *("max_protocol_version", "extra_float_digits", "bytea_output", "sslkeylogfile"),
+    # libpq and tokio-postgres
+    *("connecttimeout", "fallbackapplicationname", "clientencoding", "timezone", "datestyle", "intervalstyle", "tty"),
+    *("keepalives", "keepalivescount", "keepalivesidle", "keepalivesinterval", "keepalivesretries", "tcpusertimeout"),
+    *("sslsni", "sslcompression", "sslkeylogfile", "gssdelegation", "gsslib", "loadbalancehosts", "extrafloatdigits"),
+    *("minprotocolversion", "maxprotocolversion", "byteaoutput"),
     # Prisma, Supabase and Vercel
-    *("connection_limit", "pool_timeout", "socket_timeout", "supa", "workaround"),
+    *("connectionlimit", "pooltimeout", "sockettimeout", "singleuseconnections", "maxconnectionlifetime", "supa"),
+    *("maxidleconnectionlifetime", "workaround"),
     # node-postgres and postgres.js
-    *("uselibpqcompat", "max", "min", "idle_timeout", "max_lifetime", "prepare", "keepalive", "query_timeout"),
-    *("connectiontimeoutmillis", "idletimeoutmillis", "allowexitonidle", "fetch_types"),
-    # pgx, lib/pq and sqlx
-    *("pool_max_conns", "pool_min_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time", "binary_parameters"),
-    *("pool_health_check_period", "pool_max_conn_lifetime_jitter", "default_query_exec_mode", "statement_cache_mode"),
-    *("statement_cache_capacity", "description_cache_capacity", "statement-cache-capacity"),
-    # JDBC
-    *("preparethreshold", "preparedstatementcachequeries", "preferquerymode", "rewritebatchedinserts", "logintimeout"),
-    *("connecttimeout", "sockettimeout", "canceltimeout", "tcpkeepalive", "applicationname", "defaultrowfetchsize"),
-    *("assumeminserverversion", "autosave", "stringtype", "binarytransfer", "loggerlevel"),
+    *("uselibpqcompat", "max", "min", "idletimeout", "maxlifetime", "maxlifetimeseconds", "maxuses", "maxpipeline"),
+    *("prepare", "keepalive", "keepaliveinitialdelaymillis", "querytimeout", "connectiontimeoutmillis", "backoff"),
+    *("idletimeoutmillis", "allowexitonidle", "fetchtypes", "binary", "debug", "publications", "enablechannelbinding"),
+    # pgx, lib/pq, sqlx and Ecto
+    *("poolmaxconns", "poolminconns", "poolminidleconns", "poolmaxconnlifetime", "poolmaxconnidletime"),
+    *("poolmaxconnlifetimejitter", "poolhealthcheckperiod", "poolpingtimeout", "defaultqueryexecmode"),
+    *("statementcachemode", "statementcachecapacity", "descriptioncachecapacity", "minreadbuffersize"),
+    *("binaryparameters", "disablepreparedbinaryresult", "queuetarget", "queueinterval"),
+    # JDBC and R2DBC
+    *("preparethreshold", "preparedstatementcachequeries", "preparedstatementcachesizemib", "preferquerymode"),
+    *("rewritebatchedinserts", "logintimeout", "canceltimeout", "cancelsignaltimeout", "sslresponsetimeout"),
+    *("gssresponsetimeout", "tcpkeepalive", "tcpnodelay", "applicationname", "defaultrowfetchsize", "protocolversion"),
+    *("assumeminserverversion", "autosave", "cleanupsavepoints", "stringtype", "unknownlength", "binarytransfer"),
+    *("binarytransferenable", "binarytransferdisable", "loggerlevel", "loggerfile", "logunclosedconnections"),
+    *("logservererrordetail", "databasemetadatacachefields", "databasemetadatacachefieldsmib", "sendbuffersize"),
+    *("maxsendbuffersize", "receivebuffersize", "maxresultbuffer", "adaptivefetch", "adaptivefetchminimum"),
+    *("adaptivefetchmaximum", "readonlymode", "disablecolumnsanitiser", "quotereturningidentifiers"),
+    *("escapesyntaxcallmode", "hostrecheckseconds", "allowencodingchanges", "forcebinary", "fetchsize"),
+    *("autodetectextensions", "compatibilitymode"),
     # Npgsql
-    *("pooling", "minpoolsize", "maxpoolsize", "minimum pool size", "maximum pool size", "timeout", "command timeout"),
-    *("commandtimeout", "include error detail", "no reset on close", "max auto prepare", "connection idle lifetime"),
-    # asyncpg, SQLAlchemy, psycopg, Django and Rails
-    *("command_timeout", "max_cached_statement_lifetime", "max_cacheable_statement_size", "prepare_threshold"),
-    *("prepared_statement_name_func", "async_fallback", "conn_max_age", "conn_health_checks", "pool", "pool_size"),
-    *("max_overflow", "pool_recycle", "pool_pre_ping", "checkout_timeout", "reaping_frequency", "prepared_statements"),
-    *("disable_server_side_cursors", "advisory_locks", "statement_limit"),
+    *("pooling", "minpoolsize", "maxpoolsize", "minimumpoolsize", "maximumpoolsize", "connectionlifetime", "timeout"),
+    *("commandtimeout", "internalcommandtimeout", "cancellationtimeout", "connectionidlelifetime", "noresetonclose"),
+    *("connectionpruninginterval", "includeerrordetail", "logparameters", "persistsecurityinfo", "enlist"),
+    *("tcpkeepalivetime", "tcpkeepaliveinterval", "maxautoprepare", "autoprepareminusages", "readbuffersize"),
+    *("writebuffersize", "socketreceivebuffersize", "socketsendbuffersize", "multiplexing", "loadtablecomposites"),
+    *("arraynullabilitymode", "servercompatibilitymode", "includefailedbatchedcommand"),
+    # asyncpg, SQLAlchemy, psycopg and Django
+    *("maxcachedstatementlifetime", "maxcacheablestatementsize", "preparedstatementnamefunc", "asyncfallback"),
+    *("connmaxage", "connhealthchecks", "atomicrequests", "autocommit", "serversidebinding", "pool", "poolsize"),
+    *("maxoverflow", "poolrecycle", "poolpreping", "pooluselifo", "poolresetonreturn", "echo", "echopool"),
+    *("disableserversidecursors",),
+    # Rails and Doctrine
+    *("checkouttimeout", "reapingfrequency", "preparedstatements", "advisorylocks", "statementlimit", "minmessages"),
+    *("insertreturning", "minconnections", "maxconnections", "adapter", "encoding", "charset", "serverversion"),
 }
 
 _UNENFORCED = "which the driver cannot enforce: leave it out"
@@ -71,16 +89,31 @@ _REFUSED = {
     "synchronous_commit": _PINNED,
     "default_transaction_read_only": "with which the service could not write: leave it out",
     "session_replication_role": "with which the database would drop its own rules: leave it out",
-    "currentschema": "which is another client's: write search_path",
     "targetservertype": "which is another client's: write target_session_attrs=read-write",
     "sslaccept": "which is another client's: write sslmode=verify-full to have the certificate checked",
     "sslidentity": "which is another client's: write sslcert and sslkey",
-    "sslfactory": "which is another client's: write sslmode",
-    "trust server certificate": "which is another client's: write sslmode=require",
+    "readonly": "with which the service could not write: leave it out",
 }
 
+# Other clients' names for what is honored, without underscores, hyphens and spaces. They are refused too, as their
+# values may mean something else.
+_RENAMED = {
+    **dict.fromkeys(("username", "userid", "uid"), "user"),
+    **dict.fromkeys(("hostname", "server", "socketfactory", "cloudsqlinstance"), "host"),
+    **dict.fromkeys(("currentschema", "searchpath", "schemasearchpath"), "search_path"),
+    **dict.fromkeys(("kerberosservername", "kerberosservicename"), "krbsrvname"),
+    "pwd": "password",
+    "db": "dbname",
+    "targetsessionattributes": "target_session_attrs",
+}
+_TLS = re.compile("ssl|tls|cert|encrypt")
+_RENAMED_TLS = "sslmode=verify-full, require or disable, and files as sslrootcert, sslcert and sslkey"
+
 # Values of refused parameters that ask for nothing.
-_HARMLESS = {("gssencmode", "disable"), ("gssencmode", "prefer"), ("sslaccept", "accept_invalid_certs")}
+_HARMLESS = {
+    *(("gssencmode", "disable"), ("gssencmode", "allow"), ("gssencmode", "prefer")),
+    *(("sslaccept", "accept_invalid_certs"), ("readonly", "false"), ("replication", "false")),
+}
 
 # libpq's environment variables, each with the parameter whose default it is.
 VARIABLES = {
@@ -115,18 +148,23 @@ class Parameters(dict[str, str]):
 def is_honored(name: str, value: str, source: str) -> bool:
     """Whether the parameter is honored rather than dropped; raises ConfigurationError for any of the third kind.
 
-    A parameter that nobody knows is refused too.
+    A parameter of no kind is refused too.
     """
     if "\0" in value:
         raise ConfigurationError(f"{source} has %00 in it, which PostgreSQL cannot take")
-    if (name, value) in _HARMLESS or name in _DROPPED:
+    if (name, value) in _HARMLESS:
         return False
     check_option(name, source)
-    if name not in _HONORED | SERVER_SETTINGS and "." not in name:
-        # What is not a name may be the rest of a password.
-        shown = name if re.fullmatch(r"[a-z0-9_ -]{1,40}", name) else "a parameter"
-        raise ConfigurationError(f"{source} has {shown}, which neither the service nor the server knows: leave it out")
-    return True
+    if name in _HONORED | SERVER_SETTINGS or "." in name:
+        return True
+    plain = re.sub("[ _-]", "", name)
+    if plain in _DROPPED or name.startswith("x-"):  # golang-migrate's names begin so.
+        return False
+    if not re.fullmatch(r"[a-z0-9_ -]{1,40}", name):  # It may be the rest of a password.
+        raise ConfigurationError(f"{source} has a parameter that the service does not take: leave it out")
+    renamed = _RENAMED.get(plain) or (_RENAMED_TLS if _TLS.search(name) else None)
+    remedy = f"is another client's: write {renamed}" if renamed else "the service does not take: leave it out"
+    raise ConfigurationError(f"{source} has {name}, which {remedy}")
 
 
 def check_option(name: str, source: str) -> None:
