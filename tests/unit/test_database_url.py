@@ -355,6 +355,28 @@ def test_a_file_of_passwords_must_be_private(tmp_path: Path) -> None:
     assert read_target(f"postgres://ada@db/app?passfile={file}").credentials["passfile"] == str(file)
 
 
+PASSWORDS = {
+    "latin-1": (b"*:*:*:*:secret-w\xf6rd\n", "is not UTF-8: save it again as UTF-8"),
+    "a line without a password": (b"# host by host\n\ndb:*:app\n", "has no host:port:database:user:password in line 3"),
+}
+
+
+@pytest.mark.parametrize(("text", "why"), PASSWORDS.values(), ids=PASSWORDS.keys())
+@pytest.mark.parametrize("is_named", [True, False], ids=["named", "in the home"])
+def test_a_file_of_passwords_that_the_driver_would_fail_at_is_refused(
+    is_named: bool, text: bytes, why: str, tmp_path: Path
+) -> None:
+    file = tmp_path / ".pgpass"
+    file.touch(mode=0o600)
+    file.write_bytes(text)
+    query = f"?passfile={file}" if is_named else ""
+    source = "DATABASE_URL names a password file that" if is_named else "~/.pgpass"
+
+    with pytest.raises(ConfigurationError, match=f"^{source} {why}"):
+        read_target(f"postgres://ada@db/app{query}")
+    assert read_target(f"postgres://ada:pw@db/app{query}").credentials["password"] == "pw"
+
+
 def test_a_target_does_not_show_its_password() -> None:
     assert "secret-word" not in repr(read_target("postgres://ada:secret-word@db/app"))
 
