@@ -1,14 +1,17 @@
 """Pages of the list and of a conversation: together they show each row once, in order."""
 
 import itertools
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import pytest
 
 from ai_agent.services.conversations import MAX_PAGE_BYTES
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import USER_SESSIONS, run_sql
 from tests.support.pages import add_conversations, add_messages, pages
-from tests.support.types import Chat, Headers, SignIn
+from tests.support.types import Chat, Headers, NewDatabase, SignIn
 
 BAD_CURSOR = {"detail": "The cursor does not belong to this list; start again without one."}
 
@@ -42,6 +45,26 @@ async def test_pages_of_messages_go_from_new_to_old_and_ascend_inside(
     shown = [page async for page in pages(client, await sign_in("ada"), f"/api/conversations/{id_}?limit={limit}")]
 
     assert shown == [list(reversed(page)) for page in itertools.batched(reversed(ids), limit)]
+
+
+async def test_pages_follow_each_other_in_whatever_style_the_database_writes_dates(
+    migrated_database: NewDatabase,
+) -> None:
+    signed_in = "INSERT INTO user_sessions VALUES ('1', 'infinity', 'some-token', now(), now(), '', '', 'ada')"
+    url = await migrated_database(USER_SESSIONS, signed_in)
+    await run_sql(url, f"ALTER DATABASE {urlsplit(url).path[1:]} SET datestyle = 'German'")
+    database = await asyncpg.connect(url)
+    newer, older = await add_conversations(database, [2, 1])
+    messages = await add_messages(database, newer, [1, 2])
+    await database.close()
+    headers = {"Authorization": "Bearer some-token"}
+
+    async with running(make_settings(database_url=url)) as app, client_of(app) as client:
+        listed = [page async for page in pages(client, headers, "/api/conversations?limit=1")]
+        read = [page async for page in pages(client, headers, f"/api/conversations/{newer}?limit=1")]
+
+    assert listed == [[newer], [older]]
+    assert read == [[messages[1]], [messages[0]]]
 
 
 async def test_without_a_limit_a_page_holds_1000_rows(

@@ -2,6 +2,8 @@
 --
 -- :user_id, the owner; :limit, the most rows; :at and :id, the position that the page follows.
 --
+-- Times leave as JSON, which is ISO 8601 whatever the role's DateStyle is.
+--
 -- The query reads one row more than the page shows, to learn whether more follow. Its LIMIT is in a subselect, which
 -- hides the number from the planner, so that it reads the index in order. If it knew the number, it would sort the
 -- whole list for a page that is nearly as long.
@@ -23,7 +25,7 @@ SELECT
         )::text,
         'UTF8'
     ) AS body,
-    (max(updated_at) FILTER (WHERE position = :limit))::text AS last_at,
+    to_json(max(updated_at) FILTER (WHERE position = :limit)) #>> '{}' AS last_at,
     max(id) FILTER (WHERE position = :limit) AS last_id,
     count(*) > :limit AS more
 FROM page

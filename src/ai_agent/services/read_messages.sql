@@ -66,7 +66,7 @@ SELECT
         row_to_json((SELECT shown FROM (SELECT id, title, created_at, updated_at, messages) AS shown))::text,
         'UTF8'
     ) AS body,
-    last_at::text AS last_at,
+    to_json(last_at) #>> '{}' AS last_at,
     last_id,
     more
 FROM conversations
