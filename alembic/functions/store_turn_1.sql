@@ -95,7 +95,8 @@ BEGIN
             first_message_id = NULL,
             last_message_id = NULL,
             created_at = excluded.created_at
-        WHERE excluded.created_at - old.created_at >= interval '24 hours';
+        -- Somebody may have set a key's time to -infinity, whose distance from another time is an error in PostgreSQL 15.
+        WHERE old.created_at AT TIME ZONE 'UTC' <= excluded.created_at AT TIME ZONE 'UTC' - interval '24 hours';
         EXIT WHEN FOUND;
         IF target IS NULL THEN
             DELETE FROM conversations WHERE id = stored_in AND user_id = caller;

@@ -225,6 +225,24 @@ async def test_a_key_is_free_again_after_24_hours(
     assert await database.fetchval("SELECT count(*) FROM idempotency_keys") == 1
 
 
+@pytest.mark.parametrize("append", [False, True], ids=["new conversation", "existing conversation"])
+@pytest.mark.parametrize(("time", "known"), [("-infinity", False), ("infinity", True)])
+async def test_a_key_that_somebody_gave_no_finite_time_is_older_or_younger_than_24_hours(
+    time: str, known: bool, append: bool, client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
+) -> None:
+    headers = await sign_in()
+    opened = (await send(client, headers, "opening")).json()["conversation_id"]
+    body = {"conversation_id": opened} if append else {}
+    await send(client, headers, "key", **body)
+    await database.execute(f"UPDATE idempotency_keys SET created_at = '{time}'")
+
+    again = await send(client, headers, "key", **body)
+
+    assert (again.status_code, again.json()["assistant_message"]) == (200, "Echo: Hello")
+    assert ("Idempotency-Replayed" in again.headers) is known
+    assert await database.fetchval("SELECT count(*) FROM messages") == (4 if known else 6)
+
+
 async def test_a_users_old_keys_go_away_while_new_ones_are_used(
     client: httpx.AsyncClient, sign_in: SignIn, database: asyncpg.Connection
 ) -> None:
