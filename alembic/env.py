@@ -30,6 +30,17 @@ CONNECT_TIMEOUT = 10  # Seconds.
 # A table of our own, because other programs that share the database keep their revisions in Alembic's default one.
 VERSION_TABLE = "ai_agent_alembic_version"
 
+# What to do about an error whose own text does not say it, by its SQLSTATE.
+MAKE_ROOM = (
+    "; if that is another program's, give the service a schema of its own: CREATE SCHEMA chat,"
+    " and add search_path=chat,public to the query of DATABASE_URL"
+)
+REMEDIES = {
+    **dict.fromkeys(("42P07", "42710", "42723"), MAKE_ROOM),
+    "3F000": "; CREATE SCHEMA first, with the name that DATABASE_URL or the role's search_path gives",
+    "42501": "; migrate as the owner of the database, or GRANT CREATE ON SCHEMA public to this role",
+}
+
 # Version 0.1 kept its revision in the default table. The index shows that the tables of that revision are ours.
 TAKE_REVISION_OVER = """
     DO $$
@@ -96,7 +107,8 @@ async def migrate_online(database_url: str) -> None:
             await connection.run_sync(migrate)
     except (OSError, TimeoutError, DBAPIError) as error:
         cause = str(getattr(error, "orig", None) or error) or f"no answer within {CONNECT_TIMEOUT} seconds"
-        raise CommandError(f"The database that DATABASE_URL names cannot be migrated: {cause}") from error
+        remedy = REMEDIES.get(getattr(getattr(error, "orig", None), "sqlstate", ""), "")
+        raise CommandError(f"The database that DATABASE_URL names cannot be migrated: {cause}{remedy}") from error
     finally:
         await engine.dispose()
 

@@ -5,8 +5,9 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from tests.support.database import PROJECT, USER_SESSIONS, alembic
-from tests.support.types import NewDatabase
+from tests.support.app import client_of, make_settings, running
+from tests.support.database import PROJECT, USER_SESSIONS, alembic, run_sql
+from tests.support.types import AppRole, NewDatabase
 
 COLUMNS = """
     SELECT column_name, data_type, character_maximum_length, is_nullable, is_identity
@@ -170,3 +171,57 @@ def test_a_failure_to_migrate_is_one_sentence_without_the_password() -> None:
     assert "The database that DATABASE_URL names cannot be migrated: " in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
     assert "secret-word" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("table", ["conversations", "messages", "idempotency_keys"])
+async def test_another_programs_table_of_the_same_name_is_left_alone_and_the_way_out_is_said(
+    table: str, new_database: NewDatabase
+) -> None:
+    url = await new_database(USER_SESSIONS, f"CREATE TABLE {table} (id int)", f"INSERT INTO {table} VALUES (7)")
+    refused = alembic(url, "upgrade", "head")
+    await run_sql(url, "CREATE SCHEMA chat", "INSERT INTO user_sessions VALUES " + SIGNED_IN)
+    url += "?search_path=chat,public"
+    ended = [alembic(url, *arguments) for arguments in (["upgrade", "head"], ["check"])]
+
+    headers = {"Authorization": "Bearer some-token"}
+    async with running(make_settings(database_url=url)) as app, client_of(app, headers=headers) as client:
+        sent = await client.post("/api/chat", json={"message": "Hello"})
+
+    connection = await asyncpg.connect(url.partition("?")[0])
+    theirs = await connection.fetch(f"SELECT * FROM public.{table}")
+    await connection.close()
+    assert refused.returncode != 0
+    assert (
+        f'relation "{table}" already exists; if that is another program\'s, give the service'
+        in refused.stdout + refused.stderr
+    )
+    assert "Traceback" not in refused.stderr
+    assert [process.returncode for process in ended] == [0, 0], ended
+    assert (sent.status_code, [row["id"] for row in theirs]) == (200, [7])
+
+
+SIGNED_IN = "('1', 'infinity', 'some-token', now(), now(), '', '', 'ada')"
+
+
+async def test_a_schema_that_is_not_there_is_one_sentence_with_the_way_out(new_database: NewDatabase) -> None:
+    ended = alembic(await new_database() + "?schema=chat", "upgrade", "head")
+
+    assert ended.returncode != 0
+    assert "no schema has been selected to create in; CREATE SCHEMA first" in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_a_role_that_may_make_no_tables_is_one_sentence_with_the_way_out(
+    new_database: NewDatabase, app_role: AppRole
+) -> None:
+    url = await new_database(USER_SESSIONS)
+    migrated = alembic(url, "upgrade", "0004")
+    await run_sql(url, "DROP TABLE ai_agent_alembic_version", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    ended = alembic(await app_role(url), "upgrade", "head")
+
+    assert (migrated.returncode, ended.returncode != 0) == (0, True)
+    assert (
+        "permission denied for schema public; migrate as the owner of the database, or GRANT"
+        in ended.stdout + ended.stderr
+    )
+    assert "Traceback" not in ended.stderr
