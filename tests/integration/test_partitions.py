@@ -1,6 +1,7 @@
 """The commands of docs/operations.md that split the tables by user change nothing that anybody sees."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -88,3 +89,26 @@ async def test_columns_constraints_and_indexes_are_those_of_the_migrations(plain
     await connection.close()
     assert len(migrated) > 20
     assert partitioned == migrated
+
+
+async def test_privileges_on_single_columns_are_kept(plain_database_url: str, app_role: AppRole) -> None:
+    role = urlsplit(await app_role(plain_database_url)).username
+    given = f"GRANT SELECT (id, title), UPDATE (title) ON conversations TO {role} WITH GRANT OPTION"
+    await run_sql(plain_database_url, f"REVOKE ALL ON conversations FROM {role}", given)
+    connection = await asyncpg.connect(plain_database_url)
+    before = await connection.fetch(COLUMN_PRIVILEGES, role)
+
+    await connection.execute(PARTITION)
+
+    after = await connection.fetch(COLUMN_PRIVILEGES, role)
+    await connection.close()
+    assert len(before) > 3
+    assert after == before
+
+
+COLUMN_PRIVILEGES = """
+    SELECT table_name, column_name, privilege_type, is_grantable
+    FROM information_schema.role_column_grants
+    WHERE grantee = $1 AND table_schema = 'public' AND table_name = ANY('{conversations,messages,idempotency_keys}')
+    ORDER BY 1, 2, 3
+"""
