@@ -31,6 +31,14 @@ async def test_a_preflight_allows_the_methods_and_headers_of_the_api(method: str
     assert response.headers["Access-Control-Allow-Headers"] == asked
 
 
+async def test_a_listed_origin_may_reach_a_private_address(client: httpx.AsyncClient) -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Private-Network": "true"}
+
+    response = await client.options("/api/chat", headers=asked)
+
+    assert (response.status_code, response.headers["Access-Control-Allow-Private-Network"]) == (200, "true")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/api/conversations", 200), ("GET", "/api/conversations/1", 404), ("GET", "/api/conversations/x", 422)],

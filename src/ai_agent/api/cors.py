@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 ALLOWED: dict[str, Any] = {
     "allow_methods": ["GET", "POST", "PATCH", "DELETE"],
     "allow_headers": ["*"],
+    # Chrome asks for this before a page of the internet reaches a private address, such as a developer's machine.
+    "allow_private_network": True,
     "expose_headers": ["Link", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed", "X-Request-ID"],
 }
 
