@@ -1,11 +1,14 @@
+import asyncio
 import secrets
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import pytest
 
 from tests.support.app import client_of, make_settings, running
-from tests.support.database import USER_SESSIONS, run_sql
+from tests.support.database import USER_SESSIONS, run_sql, until_waiting_for_locks
+from tests.support.refusing import USUAL, run_refusing
 from tests.support.rows import seed, user_session
 from tests.support.types import AppRole, NewDatabase
 
@@ -140,6 +143,64 @@ async def test_ready_names_a_policy_that_hides_rows_and_requests_are_a_503_rathe
     assert "Make the service's role the owner of the table, or give it BYPASSRLS." in caplog.text
 
 
+@pytest.mark.parametrize("whose", ["ROLE", "DATABASE"])
+async def test_who_may_only_read_is_served_and_the_log_says_at_the_start_and_at_a_write_what_to_do(
+    whose: str, own_url: str, app_role: AppRole, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await app_role(own_url)
+    role, name = urlsplit(url).username, urlsplit(url).path[1:]
+    signed_in = "INSERT INTO user_sessions VALUES ('1', 'infinity', 'some-token', now(), now(), '', '', 'ada')"
+    set_by = {"ROLE": role, "DATABASE": name}[whose]
+    await run_sql(own_url, signed_in, f"ALTER {whose} {set_by} SET default_transaction_read_only = on")
+    headers = {"Authorization": "Bearer some-token"}
+
+    async with running(make_settings(database_url=url)) as app, client_of(app, headers=headers) as client:
+        answers = [await client.get(path) for path in ("/health/ready", "/api/conversations")]
+        written = await client.post("/api/chat", json={"message": "Hello"})
+
+    await run_sql(own_url, "SET default_transaction_read_only = off", f"ALTER {whose} {set_by} RESET ALL")
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert (written.status_code, written.json()) == (503, {"detail": UNAVAILABLE})
+    assert (
+        f"The role {role} may only read, so every write is refused: ALTER ROLE {role} RESET"
+        " default_transaction_read_only, or ALTER DATABASE, whichever has set it."
+    ) in caplog.messages
+    assert "where default_transaction_read_only is on, RESET it with ALTER ROLE or ALTER DATABASE." in caplog.text
+
+
+async def test_an_isolation_that_refuses_writes_at_once_is_named_in_the_log_with_what_to_do(
+    own_url: str, app_role: AppRole, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pooler takes no settings from the service, so those of the role count."""
+    role_url = await app_role(own_url)
+    role = urlsplit(role_url).username
+    signed_in = "INSERT INTO user_sessions VALUES ('1', 'infinity', 'some-token', now(), now(), '', '', 'ada')"
+    opened = "INSERT INTO conversations (id, user_id) OVERRIDING SYSTEM VALUE VALUES (7, 'ada')"
+    isolated = f"ALTER ROLE {role} SET default_transaction_isolation = 'repeatable read'"
+    await run_sql(own_url, signed_in, opened, isolated)
+    database, headers = await asyncpg.connect(own_url), {"Authorization": "Bearer some-token"}
+
+    async with (
+        run_refusing(role_url, USUAL, "08P01") as (_, url),
+        running(make_settings(database_url=url)) as app,
+        client_of(app, headers=headers) as client,
+    ):
+        ready = await client.get("/health/ready")
+        async with database.transaction():
+            await database.execute("UPDATE conversations SET updated_at = now()")
+            sending = asyncio.create_task(client.post("/api/chat", json={"message": "Hello", "conversation_id": 7}))
+            await until_waiting_for_locks(database)
+        sent = await sending
+
+    await database.close()
+    assert (ready.status_code, sent.status_code, sent.json()) == (200, 503, {"detail": UNAVAILABLE})
+    assert (
+        f"The role {role} has the isolation repeatable read behind a pooler, so some of the writes made at once are"
+        f" refused: ALTER ROLE {role} SET default_transaction_isolation = 'read committed'."
+    ) in caplog.messages
+    assert "ALTER ROLE ... SET default_transaction_isolation = 'read committed'." in caplog.text
+
+
 async def test_ready_names_an_encoding_that_does_not_fit_every_text(server_url: str) -> None:
     name = f"ai_agent_test_{secrets.token_hex(4)}"
     await run_sql(server_url, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
@@ -177,6 +238,23 @@ async def test_a_privilege_on_some_of_the_columns_is_not_enough(
 
     remedy = f"The role {role} lacks {granted.split(maxsplit=1)[0]} on {table}: GRANT {revoked} TO {role}."
     assert (response.status_code, response.json()) == (503, {"detail": remedy})
+
+
+async def test_ready_names_a_setting_with_which_a_deletion_would_leave_messages(
+    own_url: str, app_role: AppRole
+) -> None:
+    url = await app_role(own_url)
+    role = urlsplit(url).username
+    await run_sql(own_url, f"ALTER ROLE {role} SET session_replication_role = replica")
+
+    async with running(make_settings(database_url=url)) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    detail = (
+        f"The role {role} has session_replication_role = replica, so a deleted conversation would leave its messages:"
+        f" ALTER ROLE {role} RESET session_replication_role, or ALTER DATABASE, whichever has set it."
+    )
+    assert (response.status_code, response.json()) == (503, {"detail": detail})
 
 
 async def test_ready_names_a_search_path_without_a_schema_that_the_role_may_use(

@@ -184,3 +184,19 @@ async def read_questions(url: str) -> dict[str, list[str]]:
     owners = await database.fetch("SELECT id, user_id FROM conversations")
     await database.close()
     return {user_id: conversations[id_] for id_, user_id in owners}
+
+
+async def test_a_standby_on_its_own_serves_reads_and_the_log_says_what_to_do(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(pair.standby.url) as client:
+        client.headers["Authorization"] = "Bearer token-0"
+        answers = [await client.get("/health/ready"), await client.get("/api/conversations")]
+        written = await client.post("/api/chat", json={"message": "Hello"})
+
+    assert [answer.status_code for answer in [*answers, written]] == [200, 200, 503]
+    assert (
+        "The server is a standby, so every write is refused: name the primary in DATABASE_URL, or all hosts,"
+        " with target_session_attrs=read-write."
+    ) in caplog.messages
+    assert "Name the primary in DATABASE_URL" in caplog.text

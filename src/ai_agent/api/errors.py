@@ -18,8 +18,17 @@ NOT_JSON = {
     " sent with 'Content-Type: application/json'",
 }
 
-# Under `row_security = off` a query fails where a policy would hide rows: an empty list must not be a policy's doing.
-HIDDEN_ROWS = ". Make the service's role the owner of the table, or give it BYPASSRLS."
+# What to do about a refusal, by words of the server's that do not say it.
+REMEDIES = {
+    # Under `row_security = off` a query fails where a policy would hide rows: an empty list must not be its doing.
+    "row-level security": ". Make the service's role the owner of the table, or give it BYPASSRLS.",
+    # Where a pooler takes no settings from the service, those of the role count.
+    "could not serialize access": ". ALTER ROLE ... SET default_transaction_isolation = 'read committed'.",
+    "read-only transaction": (
+        ". Name the primary in DATABASE_URL, or where default_transaction_read_only is on, RESET it with ALTER ROLE or"
+        " ALTER DATABASE."
+    ),
+}
 
 
 def add_to(app: FastAPI) -> None:
@@ -33,7 +42,7 @@ async def _respond_to_api_error(request: Request, error: ApiError) -> JSONRespon
     if error.cause:  # The database's failures; the assistant's are counted and logged with their run.
         request.app.state.metrics.unavailable.labels(error.cause).inc()
         cause = getattr(error.__cause__, "orig", error.__cause__)  # SQLAlchemy's text repeats the whole statement.
-        remedy = HIDDEN_ROWS if "row-level security" in str(cause) else ""
+        remedy = next((remedy for words, remedy in REMEDIES.items() if words in str(cause)), "")
         logger.error("%s: %s%s", type(error).__name__, error.detail if cause is None else repr(cause), remedy)
     return JSONResponse({"detail": error.detail}, error.status_code, dict(error.headers))
 

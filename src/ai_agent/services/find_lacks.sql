@@ -60,6 +60,15 @@ WITH needed AS (
     SELECT 6, place, 'policy', name, ''
     FROM needed
     WHERE oid IS NOT NULL AND row_security_active(oid)
+    UNION ALL
+    SELECT 6, 99, 'replica', '', ''
+    WHERE current_setting('session_replication_role') = 'replica'
+    UNION ALL
+    SELECT 7, 0, CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'read-only' END, '', ''
+    WHERE current_setting('transaction_read_only') = 'on'
+    UNION ALL
+    SELECT 7, 1, 'isolation', current_setting('transaction_isolation'), ''
+    WHERE current_setting('transaction_isolation') <> 'read committed'
 )
 SELECT kind, name, privilege, quote_ident(current_user) AS role, to_regclass('session') IS NOT NULL AS has_session
 FROM lacks

@@ -23,6 +23,40 @@ UPDATED = {
 MIGRATE = "ai-agent-migrate" if (Path(__file__).parents[1] / "migrations").exists() else "alembic upgrade head"
 
 
+# What is wrong, by its kind, and what to do about it.
+_SENTENCES = {
+    "encoding": "The database's encoding is {name}: create it with ENCODING 'UTF8', which every text fits.",
+    "schema": (
+        "The role {role} may use no schema of its search_path ({name}):"
+        " GRANT USAGE ON SCHEMA public TO {role}, or name another with ?schema= in DATABASE_URL."
+    ),
+    "privilege": "The role {role} lacks {privilege} on {name}: GRANT {privilege} ON {name} TO {role}.",
+    "policy": (
+        "Row level security hides rows of {name} from the role {role}:"
+        " make the role the table's owner, without FORCE ROW LEVEL SECURITY, or give it BYPASSRLS."
+    ),
+    "replica": (
+        "The role {role} has session_replication_role = replica, so a deleted conversation would leave its messages:"
+        " ALTER ROLE {role} RESET session_replication_role, or ALTER DATABASE, whichever has set it."
+    ),
+    "standby": (
+        "The server is a standby, so every write is refused: name the primary in DATABASE_URL,"
+        " or all hosts, with target_session_attrs=read-write."
+    ),
+    "read-only": (
+        "The role {role} may only read, so every write is refused:"
+        " ALTER ROLE {role} RESET default_transaction_read_only, or ALTER DATABASE, whichever has set it."
+    ),
+    "isolation": (
+        "The role {role} has the isolation {name} behind a pooler, so some of the writes made at once are refused:"
+        " ALTER ROLE {role} SET default_transaction_isolation = 'read committed'."
+    ),
+}
+
+# With these the other requests are served, and it would be wrong to take those away too.
+_ONLY_WRITES = ("standby", "read-only", "isolation")
+
+
 class Lack(NamedTuple):
     """One thing that is missing."""
 
@@ -36,6 +70,10 @@ class Lack(NamedTuple):
         "better-auth column",
         "privilege",
         "policy",
+        "replica",
+        "standby",
+        "read-only",
+        "isolation",
     ]
     name: str
     privilege: str
@@ -45,35 +83,18 @@ class Lack(NamedTuple):
 
     def describe(self) -> str:
         """What is missing and what to do about it, in one or two sentences."""
-        match self.kind:
-            case "encoding":
-                return f"The database's encoding is {self.name}: create it with ENCODING 'UTF8', which every text fits."
-            case "better-auth table" | "better-auth column":
-                known = " (there is a table session, better-auth's own name for it)" if self.has_session else ""
-                return (
-                    f"There is no {self.kind.removeprefix('better-auth ')} {self.name}{known}: let better-auth make it,"
-                    " with session: { modelName: 'user_sessions' } in its configuration and its own migration."
-                )
-            case "privilege":
-                return (
-                    f"The role {self.role} lacks {self.privilege} on {self.name}:"
-                    f" GRANT {self.privilege} ON {self.name} TO {self.role}."
-                )
-            case "schema":
-                return (
-                    f"The role {self.role} may use no schema of its search_path ({self.name}):"
-                    f" GRANT USAGE ON SCHEMA public TO {self.role}, or name another with ?schema= in DATABASE_URL."
-                )
-            case "policy":
-                return (
-                    f"Row level security hides rows of {self.name} from the role {self.role}:"
-                    " make the role the table's owner, without FORCE ROW LEVEL SECURITY, or give it BYPASSRLS."
-                )
-            case _:
-                return (
-                    "The database is not at the migration that this release needs:"
-                    f" it has no {self.kind} {self.name}. Run '{MIGRATE}'."
-                )
+        if self.kind in _SENTENCES:
+            return _SENTENCES[self.kind].format(**self._asdict())
+        if self.kind.startswith("better-auth"):
+            known = " (there is a table session, better-auth's own name for it)" if self.has_session else ""
+            return (
+                f"There is no {self.kind.removeprefix('better-auth ')} {self.name}{known}: let better-auth make it,"
+                " with session: { modelName: 'user_sessions' } in its configuration and its own migration."
+            )
+        return (
+            "The database is not at the migration that this release needs:"
+            f" it has no {self.kind} {self.name}. Run '{MIGRATE}'."
+        )
 
 
 _FIND_LACKS = load(Path(__file__).with_name("find_lacks.sql"), Lack)
@@ -106,12 +127,15 @@ def _privileges(table: Table) -> list[dict[str, Any]]:
     return used
 
 
-async def check(connection: Connection) -> None:
-    """Raise DatabaseNotReady, which names the most important thing that is missing, if anything is.
+async def check(connection: Connection) -> str | None:
+    """Raise DatabaseNotReady, which names the most important thing that is missing. If only writes suffer, return why.
 
     What the database has beyond that does no harm: this release still serves after the next one's migrations.
     """
     needed = to_json(_needed()).decode()
     lack = await connection.fetch_first(_FIND_LACKS, needed=needed, function=FUNCTION)
-    if lack is not None:
-        raise DatabaseNotReady(lack.describe())
+    if lack is None:
+        return None
+    if lack.kind in _ONLY_WRITES:
+        return lack.describe()
+    raise DatabaseNotReady(lack.describe())
