@@ -70,6 +70,7 @@ async def test_a_reply_is_shown_while_it_comes_with_its_tool_call_and_the_same_a
     await expect(log(page)).to_have_attribute("aria-busy", "false")
 
     shown = 'What time is it?clock done{\n  "city": "Karachi"\n}09:30 in KarachiHalf past nine.'
+    await expect(log(page)).to_have_text(shown)  # assistant-ui shows the last letters one by one.
     assert await log(page).text_content() == shown
     await page.reload()
     await expect(log(page)).to_have_text(shown)
