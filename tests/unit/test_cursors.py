@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ai_agent.errors import InvalidCursor
-from ai_agent.services.cursors import START, Position, decode, encode
+from ai_agent.services.cursors import FIRST_PAGE, START, Position, decode, encode
 
 POSITION = Position(datetime(2026, 11, 22, 9, 30, 12, 345678, tzinfo=UTC), 42)
 SCOPE = ("messages", "ada", 7)
@@ -31,7 +31,7 @@ def test_a_cursor_gives_its_position_back(position: Position) -> None:
 
 
 def test_no_cursor_is_the_start() -> None:
-    assert decode(None, *SCOPE) == START
+    assert decode(FIRST_PAGE, *SCOPE) == START
 
 
 @pytest.mark.parametrize("cursor", BAD.values(), ids=BAD.keys())

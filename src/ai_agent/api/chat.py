@@ -86,7 +86,7 @@ BLANK = invalid_entry("value_error", ["body", "message"], "Value error, must not
     responses=REPLY | OWNED | BAD_BODY | BLANK | FAILED | UNAVAILABLE,
 )
 async def send_message(
-    body: ChatRequest, caller: CurrentCaller, request: Request, idempotency_key: IdempotencyKey = None
+    body: ChatRequest, caller: CurrentCaller, request: Request, idempotency_key: IdempotencyKey = ""
 ) -> Response:
     """Send a message and get the assistant's reply, once both are stored.
 

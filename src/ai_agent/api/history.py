@@ -19,6 +19,7 @@ from ai_agent.api.schemas import (
 )
 from ai_agent.services import conversations, cursors
 from ai_agent.services.conversations import Page
+from ai_agent.services.cursors import FIRST_PAGE
 
 router = APIRouter(
     route_class=CallerRoute,
@@ -30,7 +31,7 @@ router = APIRouter(
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="The largest number of rows in the response.")]
 Cursor = Annotated[
-    str | None, Query(description="Where the page begins: follow the previous page's `Link` rather than make a cursor.")
+    str, Query(description="Where the page begins: follow the previous page's `Link` rather than make a cursor.")
 ]
 
 All = Annotated[
@@ -61,7 +62,7 @@ class ConversationUpdateRequest(BaseModel):
     responses=example_entry([CONVERSATION], headers=LINK) | BAD_LIMIT,
 )
 async def list_conversations(
-    request: Request, caller: CurrentCaller, limit: Limit = 1000, cursor: Cursor = None
+    request: Request, caller: CurrentCaller, limit: Limit = 1000, cursor: Cursor = FIRST_PAGE
 ) -> Response:
     """Your conversations, the most recently used first.
 
@@ -80,7 +81,11 @@ async def list_conversations(
     responses=example_entry({**CONVERSATION, "messages": MESSAGES}, headers=LINK) | OWNED | BAD_ID,
 )
 async def get_conversation(
-    request: Request, conversation_id: ConversationId, caller: CurrentCaller, limit: Limit = 1000, cursor: Cursor = None
+    request: Request,
+    conversation_id: ConversationId,
+    caller: CurrentCaller,
+    limit: Limit = 1000,
+    cursor: Cursor = FIRST_PAGE,
 ) -> Response:
     """A conversation with its newest messages, oldest first; the `Link` header leads to the page of older ones.
 

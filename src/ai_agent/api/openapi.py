@@ -76,6 +76,9 @@ class App(FastAPI):
 
 def _complete(operation: dict[str, Any], route: CallerRoute) -> None:
     operation["security"] = route.security
+    for parameter in operation.get("parameters", ()):
+        if isinstance(parameter["schema"].get("default"), str):  # It stands for a parameter that was not sent.
+            del parameter["schema"]["default"]
     for status, entry in route.responses.items():
         for media_type, content in entry.get("content", {}).items():
             operation["responses"][str(status)]["content"][media_type]["example"] = content["example"]

@@ -34,8 +34,9 @@ def check_visible(value: str) -> str:
     return value
 
 
+# Its default is an empty string, because FastAPI does more work on a union with None.
 IdempotencyKey = Annotated[
-    str | None,
+    str,
     Header(
         alias="Idempotency-Key",
         min_length=1,

@@ -136,7 +136,7 @@ BAD_ROLE = invalid_entry("literal_error", ["body", 0, "role"], "Input should be 
     responses=example_entry(CONVERSATION, 201, headers=REPLAYED) | BAD_BODY | LONG_TITLE,
 )
 async def create_conversation(
-    body: ConversationCreateRequest, caller: CurrentCaller, idempotency_key: IdempotencyKey = None
+    body: ConversationCreateRequest, caller: CurrentCaller, idempotency_key: IdempotencyKey = ""
 ) -> Response:
     """Open an empty conversation for the user in `X-User-ID`. For trusted services only.
 
@@ -158,7 +158,7 @@ async def append_messages(
     conversation_id: ConversationId,
     body: Annotated[list[MessageRequest], Body(min_length=1, max_length=100, examples=[SENT])],
     caller: CurrentCaller,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKey = "",
 ) -> Response:
     """Append 1 to 100 messages of any role to a conversation of the user in `X-User-ID`, in this order, all or none.
 

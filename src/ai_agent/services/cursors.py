@@ -24,6 +24,8 @@ class Position(NamedTuple):
 
 
 START = Position(datetime.max.replace(tzinfo=UTC), 2**63 - 1)
+FIRST_PAGE = "start"
+"""The cursor of a request that has none; it cannot be one that `encode` makes."""
 
 
 def encode(position: Position, *scope: object) -> str:
@@ -33,9 +35,9 @@ def encode(position: Position, *scope: object) -> str:
     return base64.urlsafe_b64encode(_LAYOUT.pack(microseconds, position.id, digest)).decode()
 
 
-def decode(cursor: str | None, *scope: object) -> Position:
-    """The position in the list that `scope` names, or the start for None; raises InvalidCursor for any other text."""
-    if cursor is None:
+def decode(cursor: str, *scope: object) -> Position:
+    """The position in the list that `scope` names, or the start; raises InvalidCursor for any other text."""
+    if cursor == FIRST_PAGE:
         return START
     try:
         microseconds, row_id, _ = _LAYOUT.unpack(base64.b64decode(cursor, b"-_", validate=True))

@@ -114,6 +114,6 @@ async def find(connection: Connection, user_id: str, key: Key) -> Turn | None:
     return Turn(known.conversation_id, known.shown, replayed=True)
 
 
-def make_key(value: str | None, *request: object) -> Key | None:
-    """The key that was sent, or None; `request` is everything that a retry must repeat."""
-    return None if value is None else Key(value, hashlib.sha256(to_json(request)).digest())
+def make_key(value: str, *request: object) -> Key | None:
+    """The key that was sent, or None for an empty value; `request` is everything that a retry must repeat."""
+    return Key(value, hashlib.sha256(to_json(request)).digest()) if value else None
