@@ -30,17 +30,22 @@ DECLARE
     turn_at timestamptz;
     known record;
     message record;
-    message_id bigint;
+    expired record;
     first_id bigint;
     last_id bigint;
 BEGIN
     LOOP
         -- Under read committed each statement sees what was committed before it, so whoever loses a race for the key
-        -- finds the winner's turn here in the next round.
+        -- finds the winner's turn here in the next round. The order, of one row, lets only the primary key serve: while
+        -- the table is new and nothing is known of its rows, the other index seems as good, but has all of the caller's.
         SELECT fingerprint, conversation_id, first_message_id, last_message_id, created_at
         INTO known
         FROM idempotency_keys
-        WHERE user_id = caller AND key = sent_key AND created_at > clock_timestamp() - interval '24 hours';
+        WHERE user_id = caller
+            AND key BETWEEN sent_key AND sent_key
+            AND created_at > clock_timestamp() - interval '24 hours'
+        ORDER BY key
+        LIMIT 1;
         IF FOUND THEN
             IF known.fingerprint <> sent_fingerprint THEN
                 outcome := 'key_reused';
@@ -117,20 +122,23 @@ BEGIN
             UPDATE conversations SET updated_at = turn_at WHERE id = stored_in AND user_id = caller;
         END IF;
         IF sent_key IS NOT NULL THEN
-            UPDATE idempotency_keys
-            SET first_message_id = first_id, last_message_id = last_id
-            WHERE user_id = caller AND key = sent_key;
+            -- This never inserts. Unlike an UPDATE, it always finds the row by the primary key.
+            INSERT INTO idempotency_keys
+                (user_id, key, fingerprint, conversation_id, first_message_id, last_message_id, created_at)
+            VALUES (caller, sent_key, sent_fingerprint, stored_in, first_id, last_id, claimed_at)
+            ON CONFLICT (user_id, key) DO UPDATE
+            SET first_message_id = excluded.first_message_id, last_message_id = excluded.last_message_id;
             -- Each new key deletes up to ten of the caller's expired ones, so no job has to.
-            DELETE FROM idempotency_keys
-            WHERE user_id = caller
-                AND key IN (
-                    SELECT key
-                    FROM idempotency_keys
-                    WHERE user_id = caller AND created_at <= claimed_at - interval '24 hours'
-                    ORDER BY created_at
-                    LIMIT 10
-                    FOR UPDATE SKIP LOCKED
-                );
+            FOR expired IN
+                SELECT key
+                FROM idempotency_keys
+                WHERE user_id = caller AND created_at <= claimed_at - interval '24 hours'
+                ORDER BY created_at
+                LIMIT 10
+                FOR UPDATE SKIP LOCKED
+            LOOP
+                DELETE FROM idempotency_keys WHERE user_id = caller AND key = expired.key;
+            END LOOP;
         END IF;
     END IF;
 
