@@ -59,8 +59,8 @@ class ConversationSession:
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """Store the items in their order; what fits into a request, up to 100, is stored whole or not at all, once."""
-        if items and not self.session_id:  # Not sent again, as it takes no key and would open another.
-            opened = (await self.client.post("/api/conversations", json={})).raise_for_status()
+        if items and not self.session_id:
+            opened = (await self._send("POST", "/api/conversations", {})).raise_for_status()
             self.session_id = str(opened.json()["id"])
         for chunk in batched(items, 100):
             stored = await self._send("POST", f"/api/conversations/{self.session_id}/messages", [*map(_message, chunk)])
@@ -113,7 +113,8 @@ def _message(item: TResponseInputItem) -> dict[str, Any]:
 
 
 def _text(said: object) -> str:
-    """What an item says to people: images, files and a model's reasoning are in the metadata alone."""
+    """What an item says to people, a refusal too: images, files and reasoning are in the metadata alone."""
     if not isinstance(said, list):
         return said if isinstance(said, str) else ""
-    return "".join(part["text"] for part in said if part.get("type") in {"input_text", "output_text"})
+    texts = {"input_text": "text", "output_text": "text", "refusal": "refusal"}
+    return "".join(part[texts[part["type"]]] for part in said if part.get("type") in texts)

@@ -197,6 +197,21 @@ class LinksElsewhere(httpx.AsyncHTTPTransport):
         return response
 
 
+async def test_a_refusal_is_read_as_a_text(session: ConversationSession) -> None:
+    refusal: Any = {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "refusal", "refusal": "I may not say that."}],
+    }
+
+    await session.add_items([refusal])
+
+    assert await read(session) == [("assistant", "I may not say that.", refusal)]
+    assert await session.get_items() == [refusal]
+
+
 async def test_the_services_token_is_sent_to_no_other_host(session: ConversationSession, service_url: str) -> None:
     await session.add_items(numbered(1050))
     transport = LinksElsewhere()
@@ -274,14 +289,15 @@ async def test_items_are_sent_again_until_they_are_known_to_be_stored_and_stored
     assert await session.get_items() == numbered(3)
 
 
-async def test_a_conversation_whose_opening_was_not_answered_is_an_error_and_is_opened_once(
+async def test_a_conversation_whose_opening_was_not_answered_is_opened_once_and_goes_on(
     session: ConversationSession, bad_network: httpx.AsyncClient
 ) -> None:
     async with bad_network:
-        with pytest.raises(httpx.ReadError):
-            await ConversationSession(bad_network).add_items(numbered(1))
+        await ConversationSession(bad_network).add_items(numbered(1))
 
-    assert len((await session.client.get("/api/conversations")).json()) == 1
+    [opened] = (await session.client.get("/api/conversations")).json()
+    session.session_id = str(opened["id"])
+    assert await session.get_items() == numbered(1)
 
 
 async def test_the_largest_items_are_stored_in_as_many_requests_as_they_need(session: ConversationSession) -> None:
