@@ -50,6 +50,13 @@ class Runs:
         self._means = means
         self._metrics = metrics
         self._runs: dict[tuple[str, str], tuple[Run, asyncio.Task[None]]] = {}
+        for outcome in (
+            "stored",
+            "replayed",
+            "error",
+            *OUTCOMES.values(),
+        ):  # Prometheus needs a 0 to see the first one.
+            metrics.assistant_turns.labels(outcome)
         self._is_closed = False
 
     def begin(self, question: Question) -> Run:
