@@ -30,7 +30,7 @@ CONNECT_TIMEOUT = 10  # Seconds.
 # A table of our own, because other programs that share the database keep their revisions in Alembic's default one.
 VERSION_TABLE = "ai_agent_alembic_version"
 
-# What to do about an error whose own text does not say it, by its SQLSTATE.
+# By SQLSTATE, the remedy for an error whose own text names none.
 MAKE_ROOM = (
     "; if that is another program's, give the service a schema of its own: CREATE SCHEMA chat,"
     " and add search_path=chat,public to the query of DATABASE_URL"
@@ -41,7 +41,7 @@ REMEDIES = {
     "42501": "; migrate as the owner of the database, or GRANT CREATE ON SCHEMA public to this role",
 }
 
-# Version 0.1 kept its revision in the default table. The index shows that the tables of that revision are ours.
+# Version 0.1 kept its revision in the default table. The index shows that this revision is ours.
 TAKE_REVISION_OVER = """
     DO $$
     BEGIN
@@ -64,7 +64,7 @@ TAKE_REVISION_OVER = """
 
 
 def ours(name: str | None, kind: str, parents: object) -> bool:
-    """Reflect the service's own tables only, and neither better-auth's nor anybody else's."""
+    """Whether autogenerate looks at this table: only at our own, and neither at better-auth's nor at anybody else's."""
     return kind != "table" or name in SQLModel.metadata.tables
 
 
@@ -121,7 +121,7 @@ def say_what_is_run() -> None:
     logger.setLevel(logging.INFO)
 
 
-if context.config.cmd_opts is not None:  # The command line calls; a program may log as it likes.
+if context.config.cmd_opts is not None:  # A program that runs migrations logs as it likes.
     say_what_is_run()
 
 

@@ -1,8 +1,8 @@
--- Stores a turn, the messages of one request, in a new conversation or in one of the caller's: all of it or nothing.
+-- Stores a turn whole or not at all: the messages of one request, in a new conversation or in one of the caller's.
 --
 -- It returns one row. `outcome` is one of
 --   stored      the turn is stored;
---   replayed    an earlier request had stored the turn under the same key, less than 24 hours ago;
+--   replayed    an earlier request stored the turn under the same key, less than 24 hours ago;
 --   not_found   the conversation is not the caller's, or what the key had stored was deleted;
 --   key_reused  the key came with another request.
 -- The last three store nothing. `stored_in` is the conversation's id, `stored` the turn's messages as a JSON array in
@@ -24,9 +24,9 @@ CREATE FUNCTION store_turn_1(
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    -- The clock's time after any wait for a lock; not `now()`, because other turns may have been stored since then.
+    -- The clock's time after any wait for a lock. It is not `now()`, because turns may have been stored since then.
     claimed_at timestamptz;
-    -- The same time, moved on if need be, so that it is later than that of the turn before.
+    -- The same time, moved on if necessary, so that it is later than the time of the turn before.
     turn_at timestamptz;
     known record;
     message record;
@@ -36,8 +36,8 @@ DECLARE
 BEGIN
     LOOP
         -- Under read committed each statement sees what was committed before it, so whoever loses a race for the key
-        -- finds the winner's turn here in the next round. The order, of one row, lets only the primary key serve: while
-        -- the table is new and nothing is known of its rows, the other index seems as good, but has all of the caller's.
+        -- finds the winner's turn here in the next round. ORDER BY and BETWEEN make the planner use the primary key.
+        -- Without them, it may take the other index of a table without statistics, and read all of the caller's keys.
         SELECT fingerprint, conversation_id, first_message_id, last_message_id, created_at
         INTO known
         FROM idempotency_keys
@@ -60,8 +60,8 @@ BEGIN
         END IF;
 
         -- Only one turn at a time holds the conversation, and each gets a later time than the one before, even if the
-        -- server's clock was set back. The upper bound is the last time that every client can read and that no driver
-        -- takes for infinity.
+        -- server's clock was set back. The upper bound is the latest time that every client can read and that no driver
+        -- mistakes for infinity.
         IF target IS NULL THEN
             claimed_at := clock_timestamp();
             turn_at := claimed_at;
@@ -90,8 +90,8 @@ BEGIN
 
         outcome := 'stored';
         EXIT WHEN sent_key IS NULL;
-        -- This waits for a turn that is claiming the key too. A key that is younger than 24 hours stays as it is. Its
-        -- time is the clock's rather than the turn's, because it expires by the clock.
+        -- This waits for any turn that is claiming the same key. A key that is younger than 24 hours stays as it is. A
+        -- key's time is the clock's rather than the turn's, because it expires by the clock.
         INSERT INTO idempotency_keys AS old (user_id, key, fingerprint, conversation_id, created_at)
         VALUES (caller, sent_key, sent_fingerprint, stored_in, claimed_at)
         ON CONFLICT (user_id, key) DO UPDATE
@@ -100,7 +100,7 @@ BEGIN
             first_message_id = NULL,
             last_message_id = NULL,
             created_at = excluded.created_at
-        -- Somebody may have set a key's time to -infinity, whose distance from another time is an error in PostgreSQL 15.
+        -- Somebody may have set a key's time to -infinity, which PostgreSQL 15 cannot subtract from another time.
         WHERE old.created_at AT TIME ZONE 'UTC' <= excluded.created_at AT TIME ZONE 'UTC' - interval '24 hours';
         EXIT WHEN FOUND;
         IF target IS NULL THEN
@@ -122,7 +122,7 @@ BEGIN
             UPDATE conversations SET updated_at = turn_at WHERE id = stored_in AND user_id = caller;
         END IF;
         IF sent_key IS NOT NULL THEN
-            -- This never inserts. Unlike an UPDATE, it always finds the row by the primary key.
+            -- This never inserts. Unlike an UPDATE, it always finds the row through the primary key.
             INSERT INTO idempotency_keys
                 (user_id, key, fingerprint, conversation_id, first_message_id, last_message_id, created_at)
             VALUES (caller, sent_key, sent_fingerprint, stored_in, first_id, last_id, claimed_at)
@@ -142,7 +142,7 @@ BEGIN
         END IF;
     END IF;
 
-    -- A turn that was just stored and one that was found again are both shown as the tables hold them.
+    -- A stored turn and a replayed one are both read back, so that both are shown as the tables hold them.
     IF first_id IS NULL THEN
         SELECT convert_to(row_to_json(shown)::text, 'UTF8')
         INTO opened
@@ -167,8 +167,8 @@ BEGIN
                 AND id BETWEEN first_id AND last_id
         ) AS shown;
         IF stored IS NULL THEN
-            -- The messages have another time than the key, because the turn's was moved or somebody has changed one of
-            -- them. Their ids find them still, by reading the whole conversation.
+            -- The messages' time differs from the key's, because the turn's time was moved on or somebody changed one
+            -- of the two. Their ids still find them, at the cost of reading the whole conversation.
             SELECT convert_to(json_agg(row_to_json(shown) ORDER BY shown.id)::text, 'UTF8')
             INTO stored
             FROM (

@@ -16,7 +16,7 @@ from ai_agent.errors import ConfigurationError
 ENV_FILE = Path(".env")
 _ENCODING = "utf-8-sig"  # UTF-8, with or without the mark that some editors put first.
 
-# Other programs' variables are in the same environment, and a name below this likeness is probably one of theirs.
+# The environment also holds other programs' variables. A name that is less like a setting's is probably one of theirs.
 _LIKENESS = 0.905
 
 # No `Origin` header begins with one of these: a page with that scheme has the origin `null`, or none.

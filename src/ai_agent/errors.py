@@ -78,7 +78,7 @@ class ClientGone(ApiError):
 
 
 class DatabaseUnavailable(ApiError):
-    """The database did not do the work in time. Nothing that was acknowledged is lost."""
+    """The database refused the work or did not do it in time. Nothing that was acknowledged is lost."""
 
     status_code = 503
     detail = "The database is not available at the moment; try again shortly."

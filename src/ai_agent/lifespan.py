@@ -41,14 +41,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _log_what_is_missing(app: FastAPI) -> None:
-    """Log at once what `/health/ready` would say. The service starts all the same, and serves once it is there."""
+    """Log now what `/health/ready` would say. The service starts all the same, and serves once nothing is missing."""
     try:
         async with Connection(app.state.engine, app.state.settings.database_timeout) as connection:
             warning = await readiness.check(connection)
     except DatabaseNotReady as lack:
         logger.error("Not ready: %s", lack.detail)  # noqa: TRY400  # A traceback would say no more.
     except DatabaseUnavailable as error:
-        if error.cause == "refused":  # Otherwise it may be starting too, and the requests that meet it log it.
+        if error.cause == "refused":  # Otherwise the database may be starting, and later requests log it.
             logger.error("Not ready: the database refuses: %r", error.__cause__)  # noqa: TRY400
     else:
         if warning is not None:

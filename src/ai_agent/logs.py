@@ -28,7 +28,7 @@ current: ContextVar[RequestContext] = ContextVar("current")
 class _TextFormatter(logging.Formatter):
     """Writes times as ISO 8601 in UTC, as JSON lines have them, whatever the machine's time zone."""
 
-    converter = time.gmtime  # type: ignore[assignment]  # The way of the library's documentation.
+    converter = time.gmtime  # type: ignore[assignment]  # As the library's documentation advises.
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
@@ -104,7 +104,7 @@ def outline(error: BaseException) -> str:
 
 def _name(error: BaseException) -> str:
     name = f"{type(error).__module__}.{type(error).__qualname__}"
-    # The server's first line names its own tables and constraints only, except where a value is what is wrong.
+    # The first line of the server's text names only its tables and constraints, unless a value is wrong.
     if isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.DataError):
         return f"{name}: {error.args[0]}"
     return name

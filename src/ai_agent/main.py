@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_api_route(settings.metrics_path, health.get_metrics, include_in_schema=False)
     errors.add_to(app)
     app.add_middleware(RequestLog)
-    if settings.cors_origins:  # It is added last, so it is the outermost.
+    if settings.cors_origins:  # The last middleware added is the outermost.
         app.add_middleware(Cors, allow_origins=settings.cors_origins)
     return app
 

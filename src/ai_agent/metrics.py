@@ -13,8 +13,8 @@ from sqlalchemy.pool import QueuePool
 
 from ai_agent.errors import Cause
 
-# prometheus_client's mode for several processes is no remedy, because it has no gauges that are read when Prometheus
-# asks, and forgets which process has which connections.
+# prometheus_client's multiprocess mode does not help, because its gauges cannot be read at the time of a scrape, and it
+# forgets which process has which connections.
 SEVERAL_WORKERS = (
     "There are several workers, and the metrics are only those of the worker that Prometheus happens to reach: run one"
     " process in each container or unit, without --workers and WEB_CONCURRENCY, and let Prometheus scrape each of them."
@@ -35,7 +35,7 @@ class Metrics:
             ["method", "route", "status"],
             registry=self.registry,
         )
-        # Finding the series of three labels costs more than counting in it.
+        # Looking a series up by its three labels costs more than counting in it.
         self.requests = cache(requests.labels)
         self.in_progress = 0
         in_progress = Gauge("http_requests_in_progress", "Requests that are being served.", registry=self.registry)
@@ -43,7 +43,7 @@ class Metrics:
         self.unavailable = Counter(
             "database_unavailable", "503s of the database, by cause.", ["cause"], registry=self.registry
         )
-        for cause in get_args(Cause):  # Prometheus sees a rate from the second value on, so the first one is 0.
+        for cause in get_args(Cause):  # Prometheus needs two values for a rate, so each starts at 0.
             self.unavailable.labels(cause)
         self.assistant_turns = Counter(
             "assistant_turns",
@@ -68,6 +68,6 @@ class Metrics:
 
 
 def is_one_of_several() -> bool:
-    """Whether this process is one of several workers, which uvicorn starts as child processes; a lone one is none."""
+    """Whether this process is one of several workers. uvicorn starts a child for each, but none for a single worker."""
     reloads = "--reload" in sys.argv or "UVICORN_RELOAD" in os.environ
     return multiprocessing.parent_process() is not None and not reloads

@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 # More than one process ever needs. Some systems refuse a much higher soft limit, even where "unlimited" is allowed.
 ENOUGH = 65536
 
-# Below this, ordinary traffic comes near the limit.
+# Below this limit, ordinary traffic comes near it.
 FEW = 1024
 
 
@@ -37,7 +37,7 @@ def limit() -> int:
 
 
 def max_connections() -> int:
-    """How many clients' connections to hold: half of the limit. The database's, and those that close, need the rest."""
+    """How many clients' connections to hold: half of the limit. The rest is for the database's and for closing ones."""
     return limit() // 2
 
 

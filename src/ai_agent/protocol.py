@@ -1,4 +1,4 @@
-"""How connections are read: uvicorn's HTTP protocol, with bounds on what one client, or many, can make it hold.
+"""How connections are read: uvicorn's HTTP protocol, with bounds on what clients can make the process hold.
 
 It extends classes that uvicorn does not document, so pyproject.toml caps uvicorn's minor version.
 """
@@ -16,14 +16,14 @@ from ai_agent import open_files
 
 logger = logging.getLogger(__name__)
 
-# Seconds that a client has for the head of a request, from connecting on or, on a kept connection, from the first byte
-# on; and for the rest of a body that nobody reads.
+# Seconds that a client has for the head of a request, from the connection's start or, on a kept connection, from the
+# first byte. It has as long for the rest of a body that nobody reads.
 HEAD_SECONDS = 10
 
 # More than any browser or proxy sends; without a bound, a head could grow until its deadline.
 HEAD_BYTES = 128 * 1024
 
-# The parser cannot be stopped inside of a piece, so pieces are small: 4 KiB hold two hundred requests at most.
+# The parser cannot be stopped within a piece, so pieces are small: 4 KiB hold two hundred requests at most.
 PIECE_BYTES = 4096
 
 # Bytes that a client may still send after the response, because many read it only after they have sent everything.
@@ -59,7 +59,7 @@ class Protocol(HttpToolsProtocol):
         longest_idle = next(iter(self._idle), self)
         self._idle.pop(longest_idle, None)
         longest_idle.transport.abort()
-        if time.monotonic() - Protocol._complained_at > 60:  # One line a minute says as much as thousands.
+        if time.monotonic() - Protocol._complained_at > 60:  # One line a minute is enough.
             Protocol._complained_at = time.monotonic()
             logger.warning(
                 "More than %d connections at once: idle ones are closed, because this process may open only %d files."

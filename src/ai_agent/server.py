@@ -9,12 +9,12 @@ from ai_agent import open_files
 
 OPTIONS: dict[str, Any] = {
     "http": "ai_agent.protocol:Protocol",
-    # uvicorn would log a WebSocket with its query. Without its support for them, the request is an ordinary 404.
+    # uvicorn would log a WebSocket's query. With WebSockets off, the request is an ordinary 404.
     "ws": "none",
     # The service logs each request itself.
     "access_log": False,
     # Seconds: longer than a proxy keeps an idle connection (nginx and AWS: 60), because a server that closes first may
-    # do so just as the proxy sends the next request, which then is a 502.
+    # do so just as the proxy sends the next request, which then becomes a 502.
     "timeout_keep_alive": 75,
     # Seconds: without a limit, a stop waits forever for a client that does not read a response. Docker kills after 10.
     "timeout_graceful_shutdown": 8,

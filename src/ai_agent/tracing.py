@@ -25,12 +25,12 @@ def configure() -> TelemetryConfig:
 
 
 def _name_no_value(error: BaseException) -> str:
-    """The server's first line, because DETAIL quotes the row; nothing where a value is what is wrong."""
+    """The first line of the server's text, because DETAIL quotes the row; nothing if a value is wrong."""
     return "" if isinstance(error, asyncpg.DataError) else str(error.args[0])
 
 
 def flush() -> None:
-    """Send what was recorded in the last seconds, because uvicorn ends the process by the signal that stopped it."""
+    """Send what was recorded last, because uvicorn then ends the process by the signal that stopped it."""
     provider = trace.get_tracer_provider()
     if hasattr(provider, "force_flush"):  # Without a configured exporter there is nothing to send.
         sending = Thread(target=provider.force_flush, daemon=True)

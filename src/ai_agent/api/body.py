@@ -70,5 +70,5 @@ class BoundedRequest(Request):
         return message.get("body", b""), message.get("more_body", False)
 
     async def json(self) -> Any:
-        """The parsed body. RFC 8259 requires UTF-8, but json.loads would take bytes in UTF-16 and UTF-32 too."""
+        """The parsed body, which RFC 8259 wants in UTF-8, although json.loads takes UTF-16 and UTF-32 too."""
         return json.loads((await self.body()).decode("utf-8-sig"))

@@ -13,8 +13,8 @@ from ai_agent.database.connection import Connection
 from ai_agent.errors import ClientGone, IdempotencyKeyRepeated, NotAuthenticated, TrustedServiceRequired
 from ai_agent.services import auth
 
-# A request may carry each of these headers only once, because of two a proxy might check one and the service read the
-# other.
+# A request may carry each of these headers only once. If it carried two, a proxy might check one and the service read
+# the other.
 _ONCE = {
     b"authorization": NotAuthenticated,
     b"x-service-auth": TrustedServiceRequired,
@@ -24,7 +24,7 @@ _ONCE = {
 
 
 class Caller(NamedTuple):
-    """The user that the request is made for, and the connection that serves it: each statement commits by itself."""
+    """The user that the request is made for, and its database connection, on which each statement commits by itself."""
 
     user_id: str
     connection: Connection
@@ -39,13 +39,13 @@ class CallerRequest(BoundedRequest):
 class CallerRoute(APIRoute):
     """Identifies the caller before FastAPI looks at the request, and gives the connection back before the response.
 
-    Bad headers are refused before the body is read, and a connection is taken only once the body is there. When the
-    connection is given back, the work is committed or the response is an error, so a client that reads slowly holds
-    no connection. An agent's turn is the exception: its run begins here, goes on while the response waits for it, and
-    takes connections of its own.
+    Bad headers are refused before the body is read, and a connection is taken only once the body is there. It is given
+    back before the response is sent, so a client that reads slowly holds no connection. By then the work is committed,
+    or the response is an error. An agent's turn is the exception: its run only begins here, takes connections of its
+    own, and goes on while the response waits for it.
 
     FastAPI's dependencies with `yield` and the scope "function" would give the connection back at the same moment, but
-    they make a request cost a third more.
+    they would make a request cost a third more.
     """
 
     security: ClassVar[list[dict[str, list[str]]]] = [{"sessionToken": []}, {"serviceToken": [], "servedUser": []}]
@@ -77,7 +77,7 @@ class CallerRoute(APIRoute):
 
 
 class TrustedServiceRoute(CallerRoute):
-    """A route for trusted services that act for a user, and for nobody else."""
+    """A route that only trusted services may use, each for one of their users."""
 
     security = [{"serviceToken": [], "servedUser": []}]
 
@@ -96,7 +96,7 @@ def _refuse_repeated_headers(request: Request) -> None:
 
 
 def _note_conversation(request: Request) -> None:
-    """Note the conversation in the path for the log, but only a plain number, because anything else may be a secret."""
+    """Note the id in the path for the log, but only if it is a plain number, because anything else may be a secret."""
     id_: str = request.scope["path_params"].get("conversation_id", "")
     if len(id_) <= 19 and id_.isascii() and id_.isdigit():
         logs.note_conversation(int(id_))

@@ -13,14 +13,14 @@ logger = logging.getLogger(__name__)
 ALLOWED: dict[str, Any] = {
     "allow_methods": ["GET", "POST", "PATCH", "DELETE"],
     "allow_headers": ["*"],
-    # Chrome asks for this before a page of the internet reaches a private address, such as a developer's machine.
+    # Chrome asks for this before a page on the internet reaches a private address, such as a developer's machine.
     "allow_private_network": True,
     "expose_headers": ["Link", "Retry-After", "WWW-Authenticate", "Idempotency-Replayed", "X-Request-ID"],
 }
 
 
 class Cors(CORSMiddleware):
-    """Starlette's middleware, which logs the preflights that it refuses: a browser shows the reason to nobody."""
+    """Starlette's middleware, but it logs the preflights that it refuses, because browsers do not show the reason."""
 
     def __init__(self, app: ASGIApp, allow_origins: tuple[str, ...]) -> None:
         super().__init__(app, allow_origins, **ALLOWED)
@@ -36,7 +36,7 @@ class Cors(CORSMiddleware):
 
 
 def log_preflight_without_cors(scope: Scope) -> None:
-    """Log an OPTIONS request that is a preflight. It gets here only without CORS_ORIGINS, and is a 404 or a 405."""
+    """Log an OPTIONS request if it is a preflight. It gets here only without CORS_ORIGINS, and is a 404 or a 405."""
     headers = Headers(scope=scope)
     if "origin" in headers and "access-control-request-method" in headers:
         _log_refused(headers["origin"], "CORS_ORIGINS is not set")

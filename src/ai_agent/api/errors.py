@@ -18,11 +18,11 @@ NOT_JSON = {
     " sent with 'Content-Type: application/json'",
 }
 
-# What to do about a refusal, by words of the server's that do not say it.
+# By words of a refusal from the server, the remedy that those words do not name.
 REMEDIES = {
-    # Under `row_security = off` a query fails where a policy would hide rows: an empty list must not be its doing.
+    # Under `row_security = off` a query fails where a policy would hide rows, so that no policy empties a list.
     "row-level security": ". Make the service's role the owner of the table, or give it BYPASSRLS.",
-    # Where a pooler takes no settings from the service, those of the role count.
+    # Behind a pooler that takes no settings from the service, the role's settings count.
     "could not serialize access": ". ALTER ROLE ... SET default_transaction_isolation = 'read committed'.",
     "read-only transaction": (
         ". Name the primary in DATABASE_URL, or where default_transaction_read_only is on, RESET it with ALTER ROLE or"

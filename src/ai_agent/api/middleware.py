@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
-# A cache between the service and its users may be set up to keep every response that does not forbid it, even an error,
-# and does not know that X-Service-Auth makes a response private.
+# A cache in front of the service may keep every response that does not forbid it, even an error, and it does not know
+# that X-Service-Auth makes a response private.
 _NO_STORE = (b"cache-control", b"no-store")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 

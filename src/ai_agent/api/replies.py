@@ -1,4 +1,4 @@
-"""The response to a message, as JSON or as a stream, whether its reply is stored already or still being made."""
+"""The response to a message, as JSON or as a stream, for a reply that is stored or still being made."""
 
 import asyncio
 
@@ -35,7 +35,8 @@ def respond(reply: Reply, message: str, *, streamed: bool) -> Response:
 class RunResponse(Response):
     """The response for a run; the run goes on even if the client goes away.
 
-    It is sent after the request's connection was given back. An error before the head is raised, so it gets a status.
+    It waits for the run after the request has given its connection back. An error before the head is raised, so it gets
+    a status of its own.
     """
 
     def __init__(self, run: Run, message: str, *, streamed: bool) -> None:
@@ -81,7 +82,7 @@ class RunResponse(Response):
                 await _send(send, streams.SILENCE)
 
     def _end(self) -> bytes:
-        """`finish` if the reply is stored as it was shown; `error` if nothing is, another reply is, or nobody knows."""
+        """`finish` if the reply is stored as shown; `error` if nothing or another reply is, or if nobody knows."""
         reply, error = self._run.reply, self._run.error
         if reply is None:
             return streams.fail(error.detail if isinstance(error, ApiError) else "Internal server error.")

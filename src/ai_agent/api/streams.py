@@ -18,7 +18,7 @@ HEADERS = {
     "X-Vercel-AI-UI-Message-Stream": "v1",
 }
 
-# A media type with the quality 0 is one that the client does not take.
+# A client refuses a media type by giving it the quality 0.
 _WANTED = re.compile(rb"text/event-stream(?![^,]*;\s*q=0(?:\.0*)?\s*(?:[;,]|$))", re.IGNORECASE)
 
 START = {"type": "start"}
@@ -74,5 +74,5 @@ def finish(reply: Reply) -> bytes:
 
 
 def fail(detail: str) -> bytes:
-    """The end of a stream that cannot say that what it has shown is stored; `detail` is for a person to read."""
+    """The end of a stream if what it has shown is not stored, or may not be; `detail` is for a person to read."""
     return encode({"type": "error", "errorText": detail}) + DONE

@@ -1,6 +1,7 @@
 """One request's use of the database: a connection of the pool for a while, and the 503 that its failures become.
 
-Each statement commits by itself: there is no transaction around two of them, and only a read is ever repeated.
+Each statement commits by itself: there is no transaction around two of them. A statement is sent again only if it is a
+read, or if the server refused it before it did anything.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from ai_agent.database.statements import Statement
 from ai_agent.errors import Cause, DatabaseUnavailable
 
 # The share of the time after which a statement is given up. asyncpg then cancels it in the server, where it would
-# otherwise run on or wait on; the rest of the time is for the server to confirm the cancellation.
+# otherwise go on. The rest of the time is for the server to confirm the cancellation.
 _GIVE_UP_AFTER = 0.9
 
 # SQLSTATE classes and codes that say "not now" or "not set up" rather than "this statement is wrong".
@@ -69,7 +70,7 @@ class Connection:
 
     async def _take(self) -> PoolProxiedConnection:
         pooled = await self._engine.raw_connection()
-        while _driver(pooled).is_closed():  # The server said goodbye; unlike a ping, asking costs no round trip.
+        while _driver(pooled).is_closed():  # The server closed it. Unlike a ping, asking costs no round trip.
             pooled.invalidate()
             pooled = await self._engine.raw_connection()
         return pooled
@@ -160,5 +161,5 @@ class Connection:
 
 def _driver(pooled: PoolProxiedConnection) -> asyncpg.Connection:
     connection: asyncpg.Connection | None = pooled.driver_connection
-    assert connection is not None  # It is None only after the connection was given back.
+    assert connection is not None  # It is None only once the connection has been given back.
     return connection

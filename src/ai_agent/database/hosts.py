@@ -125,7 +125,7 @@ class Connector:
         if refusal is not None and (gone or not self._target.settings.keys() <= level.startup.keys()):
             itself = f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}"
             if await _is_true(connection, itself):
-                raise refusal  # No pooler: the server was away for a moment, or does not know what the URL asks for.
+                raise refusal  # This is no pooler: the server was away briefly, or does not know what the URL asks for.
         return not level.question or await _is_true(connection, level.question.replace("{marker}", marker))
 
 

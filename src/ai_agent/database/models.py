@@ -72,7 +72,7 @@ class Message(SQLModel, table=True):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """A key that a client sent with a turn, and the first and the last message of that turn.
+    """The key of a turn, which the client sent or the service made, and the first and last message of that turn.
 
     Both ids are NULL for the opening of a conversation, which stores no message. There is no foreign key, because a
     key outlives its conversation: a retry must not bring back what was deleted.

@@ -24,7 +24,7 @@ SERVER_SETTINGS = {
 }
 
 # The second kind: they are another client's, or about waiting and formats, which the service decides. They are dropped.
-# Clients differ in how they part words, so the names are without underscores, hyphens and spaces.
+# Clients separate words in different ways, so the names here have no underscores, hyphens or spaces.
 _DROPPED = {
     # libpq and tokio-postgres
     *("connecttimeout", "fallbackapplicationname", "clientencoding", "timezone", "datestyle", "intervalstyle", "tty"),
@@ -95,7 +95,7 @@ _REFUSED = {
     "readonly": "with which the service could not write: leave it out",
 }
 
-# Other clients' names for what is honored, without underscores, hyphens and spaces. They are refused too, as their
+# Other clients' names for what is honored, without underscores, hyphens and spaces. They are refused too, because their
 # values may mean something else.
 _RENAMED = {
     **dict.fromkeys(("username", "userid", "uid"), "user"),
@@ -158,7 +158,7 @@ def is_honored(name: str, value: str, source: str) -> bool:
     if name in _HONORED | SERVER_SETTINGS or "." in name:
         return True
     plain = re.sub("[ _-]", "", name)
-    if plain in _DROPPED or name.startswith("x-"):  # golang-migrate's names begin so.
+    if plain in _DROPPED or name.startswith("x-"):  # golang-migrate's names begin with x-.
         return False
     if not re.fullmatch(r"[a-z0-9_ -]{1,40}", name):  # It may be the rest of a password.
         raise ConfigurationError(f"{source} has a parameter that the service does not take: leave it out")

@@ -13,14 +13,14 @@ from ai_agent.config import Settings
 from ai_agent.database.hosts import Connector
 from ai_agent.database.target import read_target
 
-# Seconds that a server has to close a connection in order.
+# Seconds that a server has to close a connection cleanly.
 _CLOSE_TIMEOUT = 0.4
 
 
 class Pool(AsyncAdaptedQueuePool):
-    """SQLAlchemy's pool, with a line before it in which requests wait for a connection in order of arrival.
+    """SQLAlchemy's pool, plus a line in which requests wait for a connection in the order of their arrival.
 
-    Without the line, a newer request may take a connection that comes back before the oldest request is awake.
+    Without the line, a newer request may take a returned connection before the oldest waiting request wakes up.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -32,7 +32,7 @@ class _Connection(asyncpg.Connection):
     """Closes quickly, because neither a request nor a stopping process has time for a silent server."""
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncpg's name.
-        if timeout is not None:  # SQLAlchemy terminates a connection, but would first wait for an orderly close.
+        if timeout is not None:  # SQLAlchemy wants it terminated, but would first wait for a clean close.
             self.terminate()
         with suppress(TimeoutError):  # asyncpg drops the connection then.
             await super().close(timeout=_CLOSE_TIMEOUT)
@@ -63,7 +63,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
 
 
 async def close_engine(engine: AsyncEngine) -> None:
-    """Close the pool's connections in order while there is time, and drop the others."""
+    """Close the pool's connections cleanly while there is time, and drop the others."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _CLOSE_TIMEOUT
 

@@ -24,9 +24,9 @@ _IDLE_TIMEOUT = "300000"  # Milliseconds: the connections of a burst stay for th
 MARKER = "ai_agent.connection"
 
 # This must be one statement in the simple protocol, because a pooler may run the next one on another server. It returns
-# rows only if the server knows the marker. It sets what older servers would refuse as unknown at the start, and what
-# depends on the server: a commit waits at least for the disk, unless the server's own configuration, not a role's or a
-# database's, says otherwise.
+# rows only if the server knows the marker. It sets what older servers do not know and would refuse at the start, and
+# what depends on the server: a commit waits at least for the disk, unless the server's own configuration, not a role's
+# or a database's, says otherwise.
 _SETTLE = """\
 SELECT set_config(name, value, false)
 FROM (VALUES

@@ -74,7 +74,7 @@ def _read_hosts(parameters: Parameters) -> tuple[tuple[str, int], ...]:
 
 
 def _split_port(host: str) -> tuple[str, str]:
-    """A host and its own port, which libpq reads only before the query of a URL, but asyncpg in `?host=` too."""
+    """A host and its own port. libpq reads such a port only before the query, but asyncpg reads it in `?host=` too."""
     found = re.fullmatch(r"\[?([^/:]+|(?<=\[)[^/\]]+)\]?:([0-9]+)", host)
     return (found[1], found[2]) if found and (host[0] == "[" or host.count(":") == 1) else (host, "")
 

@@ -12,7 +12,7 @@ _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 _OTHER_WORDS = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 
-# Where an older version is allowed, the oldest that is still safe is the lowest; that is stronger than asked.
+# Where the URL allows an older version, the oldest safe one is the lowest, which is stronger than asked.
 _VERSIONS = {
     "tlsv1": ssl.TLSVersion.TLSv1_2,
     "tlsv1.1": ssl.TLSVersion.TLSv1_2,
@@ -136,7 +136,7 @@ def _load_certificate(context: ssl.SSLContext, parameters: Parameters) -> None:
 def _load(parameters: Parameters, name: str, file: str, load: Callable[[], object]) -> None:
     try:
         load()
-    except OSError as error:  # OpenSSL's error for a file that holds something else is one too.
+    except OSError as error:  # OpenSSL also raises one for a file that holds something else.
         problem = f"names a certificate or key that cannot be read ({name}, {file}: {error.strerror or error})"
         raise _wrong(parameters, name, problem) from None
 

@@ -69,7 +69,7 @@ def _split_addresses(addresses: str) -> tuple[list[str], list[str]]:
 
 
 def _read_query(query: str) -> Iterator[tuple[str, str]]:
-    """The names and values as libpq reads them, for which a plus sign is no space."""
+    """The names and values as libpq reads them: a plus sign stays a plus sign."""
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")
         yield unquote(name, errors="strict").lower(), unquote(value, errors="strict")

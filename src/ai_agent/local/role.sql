@@ -1,5 +1,5 @@
--- The role of the service owns the trial's database, and all that the superuser made there: in the data of version 0.1
--- that is everything, because its service was the superuser.
+-- Makes the service's role the owner of the trial's database and of everything that the superuser made in it. In data
+-- of version 0.1 that is everything, because that version's service was the superuser.
 
 DO $$
 DECLARE

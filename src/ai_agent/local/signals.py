@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: they are noted when they come, and obeyed where work can stop in order."""
+"""Ctrl-C, SIGTERM and a closed terminal: they are noted when they come, and obeyed where work can stop cleanly."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ class Stopped(Exception):
 
 
 def note_signals() -> None:
-    """From here on, let a signal only leave a note.
+    """From here on, only note each signal that comes.
 
     A handler that raised would do so wherever Python is at that moment, even between the start of a process and the
     line that names it, or during the clean-up.

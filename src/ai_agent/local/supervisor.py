@@ -1,4 +1,4 @@
-"""The parent of a trial run: it starts PostgreSQL and the service, and stops both in order, whatever ends it.
+"""The parent of a trial run: it starts PostgreSQL and the service, and stops both cleanly, whatever ends it.
 
 It imports little, so that it hears Ctrl-C while the service is still being loaded.
 """

@@ -112,7 +112,7 @@ def _sign(token: str, secret: str) -> str:
 async def identify(connection: Connection, credentials: Credentials) -> str:
     """The id of the user; raises NotAuthenticated when the token belongs to no current user session.
 
-    This is a request's first read. It also shows whether the connection is alive, so a trusted service has one too.
+    This is a request's first read. It also shows whether the connection is alive, so a trusted service needs it too.
     """
     match credentials:
         case ServedUser(user_id):

@@ -1,7 +1,7 @@
 """Reading, renaming and deleting a user's conversations; every statement names the user.
 
-The reads return JSON that PostgreSQL has made: building the same text from rows in Python costs several times
-the rest of the request. It must match the models in `api.schemas`, and the tests compare the two.
+The reads return JSON that PostgreSQL has made, because building the same text from rows in Python costs several times
+the rest of the request. The JSON must match the models in `api.schemas`, and the tests compare the two.
 """
 
 from datetime import datetime
@@ -20,7 +20,7 @@ from ai_agent.services.cursors import START, Position
 MAX_PAGE_BYTES = 1024 * 1024
 """The most JSON that a page's messages take; a page has at least one message, whatever its size.
 
-It bounds the memory that a slow reader costs, and the time for which a burst of large pages holds up others.
+It bounds the memory that a slow reader costs, and the time for which a burst of large pages delays other requests.
 """
 
 
@@ -53,7 +53,7 @@ _OWNED = (
     col(Conversation.user_id) == bindparam("owner"),
 )
 
-# Users see every column but the owner's, which would be their own id.
+# Users see every column but `user_id`, which is their own id.
 _renamed = (
     update(Conversation)
     .where(*_OWNED)

@@ -1,7 +1,7 @@
 """Keyset cursors: where a page ended, as an opaque string that fits one list only.
 
 A cursor holds the time and the id of the last row returned, so the row itself may be deleted meanwhile. Its digest
-binds it to its list and its owner, and shows damage. It needs no secret, because the queries check the owner.
+binds it to its list and its owner, and reveals damage. It needs no secret, because the queries check the owner.
 """
 
 import base64

@@ -1,8 +1,8 @@
 -- The most important thing that the service needs and the database lacks; no row when nothing is missing.
 --
--- :needed, JSON: [{"name": table, "ours": boolean, "columns": [...], "privileges": [...]}, ...], each
--- privilege being {"privilege": name, "columns": [...], or null for the table as a whole}; :function, the
--- signature of the function that stores turns. Names are looked up on the search path, like those in statements.
+-- :needed, JSON: [{"name": table, "ours": boolean, "columns": [...], "privileges": [...]}, ...], where each
+-- privilege is {"privilege": name, "columns": [...], or null for the whole table}; :function, the signature
+-- of the function that stores turns. Names are looked up on the search path, like those in other statements.
 WITH needed AS (
     SELECT name, ours, columns, privileges, to_regclass(quote_ident(name)) AS oid, ordinality AS place
     FROM ROWS FROM (

@@ -1,9 +1,9 @@
 -- The turn that was stored under a key in the last 24 hours; no row when there is none.
 --
 -- :user_id, the owner; :key; :fingerprint, a digest that distinguishes requests with the key. `shown` is the turn's
--- messages as the API shows them, NULL when they were deleted. The messages have the key's time as a rule, and it finds
--- them through the primary key. Where their time is another, as store_turn_1 explains, their ids find them, by reading
--- the whole conversation.
+-- messages as the API shows them, or NULL if they were deleted. As a rule the messages have the key's time, so the
+-- first subselect finds them through the primary key. If their time differs, which store_turn_1 explains, the second
+-- one finds them by their ids and reads the whole conversation.
 SELECT
     fingerprint = :fingerprint AS is_same,
     conversation_id,

@@ -4,7 +4,7 @@
 -- :at and :id, the position before which the messages stand. There is no row when the conversation is not the user's.
 --
 -- The length of JSON is known only once it is made: a control character takes six bytes in it, and the number 1e300
--- takes 301. Messages are read twenty at a time until the page is full, so that little JSON is made in vain. The query
+-- takes 301. The query reads twenty messages at a time until the page is full, so that it makes little JSON in vain. It
 -- reads one message more than the page shows, to learn whether more follow.
 WITH RECURSIVE batch AS (
     SELECT

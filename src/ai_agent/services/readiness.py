@@ -13,13 +13,13 @@ from ai_agent.database.statements import load
 from ai_agent.errors import DatabaseNotReady
 from ai_agent.services.turns import FUNCTION
 
-# The columns that statements update. They insert all columns but the ids, which the database makes, and read all.
+# The columns that statements update. Statements read all columns, and insert all but the ids, which the database makes.
 UPDATED = {
     "conversations": ["title", "updated_at"],
     "idempotency_keys": ["fingerprint", "conversation_id", "first_message_id", "last_message_id", "created_at"],
 }
 
-# Where the wheel is installed, `alembic` would run the migrations of whatever project the working directory holds.
+# Where the wheel is installed, `alembic` would run the migrations of whatever project is in the working directory.
 MIGRATE = "ai-agent-migrate" if (Path(__file__).parents[1] / "migrations").exists() else "alembic upgrade head"
 
 
@@ -53,7 +53,7 @@ _SENTENCES = {
     ),
 }
 
-# With these the other requests are served, and it would be wrong to take those away too.
+# With these, reads still work, so the service stays ready: otherwise nobody could read either.
 _ONLY_WRITES = ("standby", "read-only", "isolation")
 
 
@@ -130,7 +130,7 @@ def _privileges(table: Table) -> list[dict[str, Any]]:
 async def check(connection: Connection) -> str | None:
     """Raise DatabaseNotReady, which names the most important thing that is missing. If only writes suffer, return why.
 
-    What the database has beyond that does no harm: this release still serves after the next one's migrations.
+    Anything more in the database does no harm, so this release still serves after the next one's migrations.
     """
     needed = to_json(_needed()).decode()
     lack = await connection.fetch_first(_FIND_LACKS, needed=needed, function=FUNCTION)

@@ -42,8 +42,8 @@ from ai_agent.services.assistant.model_calls import clean_for_all_models
 from ai_agent.services.assistant.parts import Part, Transcript
 from ai_agent.services.turns import Message
 
-# Otherwise the libraries would import these modules, and build the types of a stream's events, within the first turn,
-# and hold up the whole process for seconds on a busy machine.
+# These modules are imported, and the types of a stream's events are built, at start. Otherwise the libraries would do
+# both during the first turn and block the whole process, on a busy machine for seconds.
 IMPORTED = (openai_chatcompletions, openai_responses, chat, completions, responses)
 EVENTS: tuple[type[BaseModel], ...] = (*get_args(get_args(ResponseStreamEvent)[0]), ChatCompletionChunk)
 
@@ -58,7 +58,7 @@ NO_FINAL_RESPONSE = "Model did not produce a final response!"
 
 
 class ProviderError(Exception):
-    """A provider gave up after it had begun to reply: it said so, or it ended the stream too early."""
+    """A provider has begun to reply and then reported an error, or ended the stream too early."""
 
 
 UNAVAILABLE = (openai.APIConnectionError, ModelTimeoutError, ProviderError)
@@ -122,7 +122,7 @@ class Assistant:
 
 
 def _clean_input(given: CallModelData[TurnContext]) -> ModelInputData:
-    """What the model is sent. The run's earlier steps may have made text in it that UTF-8 cannot hold."""
+    """What to send to the model. Earlier steps of the run may have put text into it that UTF-8 cannot hold."""
     return ModelInputData(clean(given.model_data.input), clean(given.model_data.instructions))
 
 
@@ -155,7 +155,7 @@ def _read_raw(raw: TResponseStreamEvent, transcript: Transcript) -> None:
 
 
 def _failure_code(raw: TResponseStreamEvent) -> str | None:
-    """What the Responses API says of why it gives up after it had begun."""
+    """The code with which the Responses API gives up a reply that it has begun, if it does."""
     if raw.type == "response.failed":
         return raw.response.error.code if raw.response.error else None
     return raw.code if raw.type == "error" else None

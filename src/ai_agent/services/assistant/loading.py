@@ -17,10 +17,13 @@ EXTRA = "ASSISTANT needs the OpenAI Agents SDK: install the extra, as in 'uv syn
 
 
 def load(reference: str) -> "Assistant":
-    """The agent that `module:attribute` names, from the working directory or the Python path; or ConfigurationError."""
+    """The agent that `module:attribute` names, in the working directory or on the Python path.
+
+    Raises ConfigurationError, in one sentence, if there is none.
+    """
     try:
-        # Imported only where an agent is named, and before its folder is on the path, where a module may have the SDK's
-        # name.
+        # These are imported only if an agent is named, and before its folder is on the path, because a module there may
+        # have the SDK's name.
         from agents import Agent  # noqa: PLC0415
 
         from ai_agent.services.assistant.agent import Assistant  # noqa: PLC0415

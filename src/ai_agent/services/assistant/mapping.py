@@ -23,7 +23,7 @@ _PARTS = {
     "input_image": ("image_url", re.compile(r"https?://\S+|data:image/\w+;base64,[A-Za-z0-9+/]+={0,2}")),
 }
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-# A backslash that is escaped, and a pair of escapes that are one character, are read before half of them is.
+# It matches an escaped backslash, and the two escapes of one character, as a whole. The group is an unstorable escape.
 _ESCAPE = re.compile(r"(?ai)\\(?:ud[89ab][\da-f]{2}\\ud[c-f][\da-f]{2}|(ud[89a-f][\da-f]{2}|u0000)|.)")
 
 
@@ -41,7 +41,7 @@ def clean[Json](value: Json) -> Json:
 
 
 def clean_json(text: str) -> str:
-    """The JSON text, clean as it stands and in the strings that it is read as."""
+    """The JSON text with U+FFFD for each unstorable character, whether it is written as itself or as an escape."""
     return _ESCAPE.sub(lambda escape: r"\ufffd" if escape[1] else escape[0], clean(text))
 
 

@@ -1,4 +1,4 @@
-"""The calls that a model makes, cleaned before the SDK sees them, which cannot encode half a character in them."""
+"""Cleans a model's tool calls before the SDK sees them, because the SDK cannot encode half a surrogate pair."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -14,7 +14,7 @@ _stream = model_retry.stream_response_with_retry
 
 
 def clean_for_all_models() -> None:
-    """Let the SDK read each model's stream through here, as the operator has chosen the model's class."""
+    """Make the SDK read every model's stream through this module, because the operator chooses the model's class."""
     run_loop.stream_response_with_retry = _stream_clean  # type: ignore[attr-defined]  # Its module imports it.
 
 
@@ -26,7 +26,7 @@ async def _stream_clean(**options: Any) -> AsyncGenerator[TResponseStreamEvent]:
 
 
 def _clean_calls(event: Any) -> None:
-    """Clean the calls of an event that ends one or the response, because the SDK takes them from these."""
+    """Clean the calls in an event that ends a call or the response, because the SDK takes calls from these events."""
     made = getattr(getattr(event, "response", None), "output", None) or [getattr(event, "item", None)]
     for item in made:
         if isinstance(item, BaseModel) and isinstance(getattr(item, "call_id", None), str):
@@ -36,5 +36,5 @@ def _clean_calls(event: Any) -> None:
 def _clean_call(call: BaseModel) -> None:
     for name, value in call:
         cleaned = clean_json(value) if name == "arguments" and isinstance(value, str) else clean(value)
-        if cleaned != value:  # What is set is sent to the model, also where it is no more than the default.
+        if cleaned != value:  # A field that is set is sent to the model, even if its value is the default.
             setattr(call, name, cleaned)

@@ -59,7 +59,7 @@ class Transcript:
             self._show(TextEnd(len(self.texts)))
 
     def add_item(self, item: Item) -> None:
-        """Show an item that the run has made; a message's text only if it has not been shown piece by piece."""
+        """Show an item that the run has made, except a message whose text has been shown piece by piece."""
         item = clean(item)
         kind, call_id = str(item.get("type")), item.get("call_id")
         if kind == "message" and (text := text_of(item.get("content"))):

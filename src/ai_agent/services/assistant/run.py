@@ -1,4 +1,4 @@
-"""A turn that is being made, to which any number of requests listen; one that goes away changes nothing."""
+"""A turn that is being made. Any number of requests may listen to it, and one that goes away changes nothing."""
 
 import asyncio
 
@@ -16,9 +16,9 @@ class Run:
         self.reply: Reply | None = None
         self.error: Exception | None = None
         self.may_be_stored = False
-        """Whether the database has been asked to store the turn. It may be stored even if no answer came."""
+        """Whether the database was asked to store the turn. It may be stored even if the database did not answer."""
         self.is_shown_otherwise = False
-        """Whether the reply that is stored, by another process, differs from the one that was shown here."""
+        """Whether another process stored a reply that differs from the one that was shown here."""
         self.listeners: set[asyncio.Task[object]] = set()
         """The tasks of the requests that listen."""
         self._moved = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Guards the event loop's tasks: what an agent's code raises ends its task alone, and its text is not logged."""
+"""Guards the event loop: what an agent's code raises ends only its own task, and its text is not logged."""
 
 import asyncio
 import logging
@@ -35,8 +35,8 @@ class _Guarded(Coroutine[Any, Any, Any]):
 
     Its GeneratorExit becomes one too, because whatever waits for the task would take that for its own end.
 
-    It is a class because a coroutine function would leave the inner coroutine never awaited if the task is canceled
-    before it starts, which Python warns about.
+    It is a class because, if the task is canceled before it starts, a coroutine function would never await the inner
+    coroutine, and Python would warn about that.
     """
 
     def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:

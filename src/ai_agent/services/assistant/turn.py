@@ -1,6 +1,6 @@
 """Making a turn: the history is read, the agent is asked while no connection is held, and then the turn is stored.
 
-A run that fails therefore stores nothing and leaves its key free; a process that dies leaves nothing or a whole turn.
+Therefore a run that fails stores nothing and leaves its key free, and a process that dies leaves a whole turn or none.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A reply has been paid for, so storing it is tried again after its first failure. These are the seconds for
-# which that goes on, and those before each try.
+# A reply has been paid for, so the service tries to store it for STORE_SECONDS after the first failure, and waits for
+# STORE_DELAY before each new try.
 STORE_SECONDS = 20.0
 STORE_DELAY = 0.25
 
@@ -57,7 +57,7 @@ async def make(means: Means, run: Run, question: Question, key: Key) -> Reply:
     turn, is_sure = await _store(means, question, [Message("user", question.message), *made], key)
     shown = [Message(row["role"], row["content"]) for row in from_json(turn.shown)]
     run.is_shown_otherwise = turn.replayed and _texts(shown) != _texts(made)
-    # After a failed try, the turn of the key may be the one that this try stored before its answer was lost.
+    # After a failed try, the stored turn may be this run's own: the database may have stored it and lost its answer.
     return _reply(turn, replayed=turn.replayed and (is_sure or run.is_shown_otherwise))
 
 
