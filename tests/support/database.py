@@ -37,8 +37,8 @@ GRANTS = tuple(
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 
 # The statements in this database that wait for another transaction to end. They are found in pg_locks, because a
-# transaction sees pg_stat_activity as it was at its first look. The lock that they wait for names no database, but the
-# locks on tables that they hold do.
+# transaction sees pg_stat_activity as it was at its first look. The lock for which they wait names no database, but
+# their locks on tables do.
 WAITING = """
     FROM pg_locks
     WHERE NOT granted AND pid IN (

@@ -112,7 +112,7 @@ def run_nginx(folder: Path, service_url: str) -> Iterator[str]:
 def run_database_balancer(folder: Path, servers: dict[int, int]) -> Iterator[int]:
     """Lead to the PostgreSQL server that takes writes, and yield the balancer's port.
 
-    `servers` has, for the port of each server, the port where HTTP tells whether it takes writes.
+    `servers` maps the port of each server to the port where HTTP says whether the server takes writes.
     """
     port = free_port()
     lines = (

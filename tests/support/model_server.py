@@ -33,7 +33,7 @@ class Reply:
     refuses: bool = False
     """Whether the pieces are a refusal, over Chat Completions."""
     end: End = "completed"
-    """`cut` breaks the connection off; `early` ends the response in order, but before the model has said so.
+    """`cut` breaks the connection off; `early` ends the response cleanly, but before the model has said so.
 
     `length` is how Chat Completions says that the reply had to end too soon.
     """
@@ -77,7 +77,7 @@ class ModelServer:
         self.default = says("Hello", " from the model.")
 
     async def until_answering(self, count: int) -> None:
-        """Wait until so many requests are being answered."""
+        """Wait until this number of requests are being answered."""
         async with asyncio.timeout(10):
             while self.answering != count:
                 self._changed.clear()

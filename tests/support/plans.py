@@ -1,6 +1,6 @@
-"""How the server runs the statements of requests, as its own auto_explain tells.
+"""How the server runs the statements of requests, as its own auto_explain reports.
 
-That includes the statements inside of functions, of foreign keys and of cascades.
+That includes the statements inside functions, and those of foreign keys and of cascades.
 """
 
 import json
@@ -121,7 +121,7 @@ async def recording(url: str, **settings: str) -> AsyncIterator[Recorder]:
 async def make_every_request(
     recorder: Recorder, user: str, conversation_id: int, deleted_id: int, key: str, page: int = 3
 ) -> None:
-    """Make a request of every kind for the user and two of the user's conversations, the second of which is deleted."""
+    """Make a request of every kind for the user and two of the user's conversations; the second is deleted."""
     path = f"/api/conversations/{conversation_id}"
     await recorder.get("/api/conversations", page=page, user=user)
     await recorder.get(path, page=50, user=user)

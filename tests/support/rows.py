@@ -44,7 +44,7 @@ async def seed(url: str, *seeds: str | SQLModel) -> None:
 
 
 def _table(row: SQLModel) -> Table:
-    """The model's table; in better-auth's, only better-auth has a use for two of the columns that must not be empty."""
+    """The model's table. better-auth's has two more columns that must not be empty, and only better-auth uses them."""
     if not isinstance(row, UserSession):
         return SQLModel.metadata.tables[str(row.__tablename__)]
     table = BetterAuth.metadata.tables["user_sessions"].to_metadata(MetaData())

@@ -1,4 +1,4 @@
-"""An operator's module: an agent with tools whose model is the scripted one, where the environment says that it is."""
+"""An operator's module: an agent with tools, which asks the scripted model at the URL in the environment."""
 
 import asyncio
 import gc

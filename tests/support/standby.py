@@ -52,7 +52,7 @@ class Node:
         return False
 
     def stop(self) -> None:
-        """Stop in order: all that was committed reaches the standby first."""
+        """Stop cleanly: all that was committed reaches the standby first."""
         self._signal_one(signal.SIGINT)
 
     def kill(self) -> None:
@@ -125,7 +125,7 @@ class Pair:
         self.primary, self.standby = self.standby, self.primary
 
     def follow(self) -> None:
-        """Start the former primary, which was stopped in order, as the standby of the new one."""
+        """Start the former primary, which was stopped cleanly, as the standby of the new one."""
         source = f"host=127.0.0.1 port={self.primary.port} user=postgres password={self._password}"
         (self.standby.data / "standby.signal").touch()
         self.standby.start(f"primary_conninfo={source}", "recovery_target_timeline=latest")
