@@ -24,7 +24,7 @@ export function createApi(token: string, baseUrl = location.origin) {
       let cursor: string | null = null;
       do {
         const { data, response } = await client.GET("/api/conversations/{conversation_id}", {
-          params: { path: { conversation_id: id }, query: { cursor } },
+          params: { path: { conversation_id: id }, query: cursor === null ? {} : { cursor } },
         });
         messages.unshift(...data!.messages);
         cursor = nextCursor(response);
