@@ -100,3 +100,16 @@ async def test_signing_in_and_out_says_when_the_server_cannot_be_reached(page: P
 
     await expect(page.get_by_role("alert")).to_have_text("The server cannot be reached. Try again.")
     await expect(page.get_by_role("button", name="Sign in")).to_be_enabled()
+
+
+async def test_whoever_is_signed_in_is_not_shown_the_form_while_the_session_cannot_be_read(page: Page) -> None:
+    await say(page, "Good morning!")
+    await page.route("**/api/auth/get-session", lambda route: route.fulfill(status=500))
+    await page.reload()
+    await expect(page.get_by_role("alert")).to_contain_text("Whether you are signed in is not known: ")
+    await expect(page.get_by_role("heading", name="Create an account")).to_have_count(0)
+
+    await page.unroute("**/api/auth/get-session")
+    await page.get_by_role("button", name="Try again").click()
+
+    await expect(log(page)).to_have_text("Good morning!Echo: Good morning!")
