@@ -35,6 +35,7 @@ class Protocol(HttpToolsProtocol):
 
     - Pipelined requests wait as bytes, at most one read's worth, rather than as objects of ten times the size.
     - Fields in the trailer of a chunked body never become headers, because RFC 9110 (section 6.5.1) forbids it.
+    - White space after a header is no part of its value, because RFC 9110 (section 5.5) excludes it on both sides.
     - A head is bounded in time and in size. So is the rest of a request that was answered before it was complete.
     - When connections run short, the one that has been idle for longest is closed.
     - A request for a WebSocket, or for any other upgrade, gets an ordinary response.
@@ -115,6 +116,9 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._received = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value.rstrip(b" \t"))  # The parser strips the start only.
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()

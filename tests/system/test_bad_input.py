@@ -304,6 +304,17 @@ def test_service_headers_that_cannot_be_such_are_a_401(headers: tuple[bytes, ...
     assert read(send(request(b"GET /api/conversations", token, *headers))) == (401, {"detail": ANY})
 
 
+def test_white_space_around_a_header_is_no_part_of_its_value(send: Send, token: bytes) -> None:
+    served = (b"X-Service-Auth:\t " + SERVICE_TOKEN.encode() + b" \t", b"X-User-ID: nobody \t")
+    key, body = b"Idempotency-Key: surrounded", b'{"message": "Hello"}'
+
+    assert read(send(request(b"GET /api/conversations", token + b" \t"))) == (200, [])
+    assert read(send(request(b"GET /api/conversations", *served))) == (200, [])
+    first = read(send(request(b"POST /api/chat", token, JSON, key, body=body)))
+    assert first[0] == 200
+    assert read(send(request(b"POST /api/chat", token, JSON, key + b" \t", body=body))) == first
+
+
 def test_a_header_of_the_contract_that_is_sent_twice_is_refused(send: Send, token: bytes) -> None:
     key, body = b"Idempotency-Key: never-to-be-repeated", b'{"message": "Hello"}'
     served = (b"X-Service-Auth: " + SERVICE_TOKEN.encode(), b"X-User-ID: ada")
