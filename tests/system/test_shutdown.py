@@ -44,6 +44,7 @@ async def requests_in_flight(
 async def assert_ended_in_order(service: Service) -> None:
     assert await asyncio.to_thread(service.process.wait, 10) in IN_ORDER
     assert "Traceback" not in service.log.read_text()
+    assert "database.pool" not in service.log.read_text()
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers=2",)], ids=["one process", "two workers"])

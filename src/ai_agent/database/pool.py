@@ -1,6 +1,7 @@
 """The pool of connections: how it is made, in which order requests get a connection, and how it is closed."""
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +27,10 @@ class Pool(AsyncAdaptedQueuePool):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.line = asyncio.Semaphore(self.size())
+
+
+# SQLAlchemy names the pool's logger after its class, and would log how it works among the service's own lines.
+logging.getLogger(f"{Pool.__module__}.{Pool.__name__}").setLevel(logging.WARNING)
 
 
 class _Connection(asyncpg.Connection):
