@@ -1,13 +1,10 @@
 """An agent that does not come to a reply: each way has its status and its text, and nothing is stored."""
 
-import sys
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
 
 from tests.support.app import client_of, make_settings, running
-from tests.support.model_server import Call, ModelServer, Reply, run_model_server, says
+from tests.support.model_server import Call, ModelServer, Reply, says
 from tests.support.types import SignIn
 
 FAILED = "The assistant failed to reply, and nothing was stored."
@@ -23,15 +20,6 @@ FAILURES: dict[str, tuple[str, str, Reply, int, str]] = {
     "a tool's output at the end": ("hasty", "chat", CALLS, 502, FAILED),
     "white space": ("agent", "chat", says(" \n"), 502, FAILED),
 }
-
-
-@pytest.fixture
-async def model(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModelServer]:
-    async with run_model_server() as server:
-        monkeypatch.setenv("MODEL_URL", server.url)
-        monkeypatch.delitem(sys.modules, "tests.support.scripted_agent", raising=False)
-        yield server
-    await sys.modules["tests.support.scripted_agent"].client.close()
 
 
 @pytest.mark.parametrize(("agent", "api", "reply", "status", "detail"), FAILURES.values(), ids=FAILURES.keys())

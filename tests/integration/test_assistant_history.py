@@ -1,7 +1,5 @@
 """What an agent is given of a conversation: its newest messages, within bounds, whoever stored them."""
 
-import sys
-from collections.abc import AsyncIterator
 from itertools import batched
 from typing import Any
 
@@ -10,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support.app import client_of, make_settings, running
-from tests.support.model_server import ModelServer, run_model_server
+from tests.support.model_server import ModelServer
 from tests.support.service import SERVICE_TOKEN
 from tests.support.types import Headers, SignIn
 
@@ -44,15 +42,6 @@ GIVEN = {
     1: said("Three"),
     0: [],
 }
-
-
-@pytest.fixture
-async def model(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModelServer]:
-    async with run_model_server() as server:
-        monkeypatch.setenv("MODEL_URL", server.url)
-        monkeypatch.delitem(sys.modules, "tests.support.scripted_agent", raising=False)
-        yield server
-    await sys.modules["tests.support.scripted_agent"].client.close()
 
 
 @pytest.fixture
