@@ -105,23 +105,21 @@ def _needed() -> list[dict[str, Any]]:
     return [
         {
             "name": table.name,
-            "ours": metadata is SQLModel.metadata,
+            "ours": ours,
             "columns": [column.name for column in table.columns],
-            "privileges": _privileges(table) if metadata is SQLModel.metadata else _privileges(table)[:1],
+            "privileges": _privileges(table, ours=ours),
         }
-        for metadata in (SQLModel.metadata, BetterAuth.metadata)
+        for ours, metadata in ((True, SQLModel.metadata), (False, BetterAuth.metadata))
         for table in metadata.sorted_tables
     ]
 
 
-def _privileges(table: Table) -> list[dict[str, Any]]:
+def _privileges(table: Table, *, ours: bool) -> list[dict[str, Any]]:
     """What the statements do with a table. What a foreign key causes runs as the table's owner."""
-    columns = [column.name for column in table.columns]
-    inserted = [column.name for column in table.columns if column.identity is None]
-    used: list[dict[str, Any]] = [
-        {"privilege": "SELECT", "columns": columns},
-        {"privilege": "INSERT", "columns": inserted},
-    ]
+    used: list[dict[str, Any]] = [{"privilege": "SELECT", "columns": [column.name for column in table.columns]}]
+    if ours:
+        inserted = [column.name for column in table.columns if column.identity is None]
+        used.append({"privilege": "INSERT", "columns": inserted})
     if table.name in UPDATED:
         used += [{"privilege": "UPDATE", "columns": UPDATED[table.name]}, {"privilege": "DELETE", "columns": None}]
     return used
