@@ -106,9 +106,10 @@ async def migrate_online(database_url: str) -> None:
         async with engine.connect() as connection:
             await connection.run_sync(migrate)
     except (OSError, TimeoutError, DBAPIError) as error:
-        cause = str(getattr(error, "orig", None) or error) or f"no answer within {CONNECT_TIMEOUT} seconds"
-        remedy = REMEDIES.get(getattr(getattr(error, "orig", None), "sqlstate", ""), "")
-        raise CommandError(f"The database that DATABASE_URL names cannot be migrated: {cause}{remedy}") from error
+        cause = getattr(error, "orig", None) or error
+        text = str(cause) or f"no answer within {CONNECT_TIMEOUT} seconds"
+        remedy = REMEDIES.get(getattr(cause, "sqlstate", ""), "")
+        raise CommandError(f"The database that DATABASE_URL names cannot be migrated: {text}{remedy}") from error
     finally:
         await engine.dispose()
 
