@@ -181,6 +181,21 @@ async def test_metadata_of_another_client_does_not_stand_for_the_text(
     assert await session.get_items() == [*numbered(1), *items]
 
 
+async def test_a_refusal_is_read_as_a_text(session: ConversationSession) -> None:
+    refusal: Any = {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "refusal", "refusal": "I may not say that."}],
+    }
+
+    await session.add_items([refusal])
+
+    assert await read(session) == [("assistant", "I may not say that.", refusal)]
+    assert await session.get_items() == [refusal]
+
+
 class LinksElsewhere(httpx.AsyncHTTPTransport):
     """A proxy in front of the service that names another host in its links."""
 
@@ -195,21 +210,6 @@ class LinksElsewhere(httpx.AsyncHTTPTransport):
             link = response.headers["link"].replace("http://127.0.0.1", "http://elsewhere.test")
             response.headers["link"] = link
         return response
-
-
-async def test_a_refusal_is_read_as_a_text(session: ConversationSession) -> None:
-    refusal: Any = {
-        "type": "message",
-        "id": "msg_1",
-        "role": "assistant",
-        "status": "completed",
-        "content": [{"type": "refusal", "refusal": "I may not say that."}],
-    }
-
-    await session.add_items([refusal])
-
-    assert await read(session) == [("assistant", "I may not say that.", refusal)]
-    assert await session.get_items() == [refusal]
 
 
 async def test_the_services_token_is_sent_to_no_other_host(session: ConversationSession, service_url: str) -> None:
