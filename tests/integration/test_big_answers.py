@@ -83,12 +83,10 @@ async def test_a_message_larger_than_a_page_makes_a_page_of_its_own(
 async def test_texts_beyond_the_page_are_not_read_from_the_disk(database: asyncpg.Connection) -> None:
     id_ = await add_texts(database, messages=300, text="", length=0)
     await database.execute("UPDATE messages SET content = $1 || id", secrets.token_hex(50_000))
-    values = {"user_id": "ada", "conversation_id": id_, "limit": 1000, "max_bytes": MAX_PAGE_BYTES, **START._asdict()}
-    arguments = [values[name] for name in READ.parameters]
 
-    [explained] = json.loads(await database.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {READ.sql}", *arguments))
+    plan = await explain(database, id_)
 
-    blocks = explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
+    blocks = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
     # With the rows and their indexes it is about six times the page; all the texts would be 29 times.
     assert MAX_PAGE_BYTES / 8192 < blocks < 8 * MAX_PAGE_BYTES / 8192
 
@@ -96,17 +94,36 @@ async def test_texts_beyond_the_page_are_not_read_from_the_disk(database: asyncp
 async def test_no_json_is_made_of_metadata_far_beyond_the_page(database: asyncpg.Connection) -> None:
     id_ = await add_texts(database, messages=1001, text="", length=0)
     await database.execute(f"UPDATE messages SET metadata = {METADATA}")
-    values = {"user_id": "ada", "conversation_id": id_, "limit": 1000, "max_bytes": MAX_PAGE_BYTES, **START._asdict()}
-    arguments = [values[name] for name in READ.parameters]
 
-    [explained] = json.loads(await database.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {READ.sql}", *arguments))
+    plan = await explain(database, id_)
 
     # A page holds 18 of them, and those that come after are read with them, up to twenty at a time.
-    assert 18 < max(rows_read(node) for node in nodes(explained["Plan"]) if is_scan(node)) <= 40
+    assert 18 < messages_read(plan) <= 40
+
+
+async def test_a_page_that_one_message_fills_makes_json_of_few_messages(database: asyncpg.Connection) -> None:
+    id_ = await add_texts(database, messages=100, text="\x01", length=100_000)
+
+    plan = await explain(database, id_)
+
+    assert 1 < messages_read(plan) <= 3
 
 
 # 57 kB, which hardly compress.
 METADATA = "(SELECT jsonb_object_agg(n, md5(random()::text || messages.id)) FROM generate_series(1, 1300) AS n)"
+
+
+async def explain(database: asyncpg.Connection, id_: int) -> dict[str, Any]:
+    """How the server reads the newest page of Ada's conversation."""
+    values = {"user_id": "ada", "conversation_id": id_, "limit": 1000, "max_bytes": MAX_PAGE_BYTES, **START._asdict()}
+    arguments = [values[name] for name in READ.parameters]
+    [explained] = json.loads(await database.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {READ.sql}", *arguments))
+    plan: dict[str, Any] = explained["Plan"]
+    return plan
+
+
+def messages_read(plan: dict[str, Any]) -> float:
+    return max(rows_read(node) for node in nodes(plan) if is_scan(node))
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

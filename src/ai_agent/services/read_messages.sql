@@ -4,8 +4,9 @@
 -- :at and :id, the position before which the messages stand. There is no row when the conversation is not the user's.
 --
 -- The length of JSON is known only once it is made: a control character takes six bytes in it, and the number 1e300
--- takes 301. The query reads twenty messages at a time until the page is full, so that it makes little JSON in vain. It
--- reads one message more than the page shows, to learn whether more follow.
+-- takes 301. The query reads in batches of 3, 6, 12, and then 20 messages until the page is full, so that it makes
+-- little JSON in vain, however long the messages are. It reads one message more than the page shows, to learn whether
+-- more follow.
 WITH RECURSIVE batch AS (
     SELECT
         CAST(:at AS timestamptz) AS last_at,
@@ -44,7 +45,7 @@ WITH RECURSIVE batch AS (
             WHERE conversation_id = :conversation_id AND user_id = :user_id
                 AND (created_at, id) < (batch.last_at, batch.last_id)
             ORDER BY created_at DESC, id DESC
-            LIMIT least(20, :limit + 1 - batch.before - batch.amount)
+            LIMIT least(20, greatest(3, 2 * batch.amount), :limit + 1 - batch.before - batch.amount)
         ) AS newest
     ) AS next
     WHERE batch.before + batch.amount <= :limit AND batch.bytes <= :max_bytes AND next.amount > 0
