@@ -286,6 +286,27 @@ async def test_an_event_without_choices_does_not_end_the_turn(model: ModelServer
     assert messages == [Message("assistant", "Hello", None)]
 
 
+async def test_others_get_their_turn_between_two_parts_that_arrive_together(
+    model: ModelServer, agent_of: AgentOf
+) -> None:
+    choices = [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop"}]
+    model.default = Reply(raw=(json.dumps({"choices": choices}),) * 50 + ("[DONE]",))
+    rounds = 0
+    shown_in: list[int] = []
+
+    async def work() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(work())
+    await agent_of().ask(HELLO, CONTEXT, lambda part: shown_in.append(rounds) if type(part) is TextDelta else None)
+
+    others.cancel()
+    assert (len(shown_in), len(set(shown_in))) == (50, 50)
+
+
 async def test_a_model_that_cannot_be_reached_is_unavailable(model: ModelServer, agent_of: AgentOf, api: Any) -> None:
     model.url = "http://127.0.0.1:1/v1"
 

@@ -1,5 +1,9 @@
-"""Cleans a model's tool calls before the SDK sees them, because the SDK cannot encode half a surrogate pair."""
+"""Reads every model's stream for the SDK: cleans its tool calls, and lets other requests work between its events.
 
+The calls are cleaned because the SDK cannot encode half a surrogate pair.
+"""
+
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -23,6 +27,8 @@ async def _stream_clean(**options: Any) -> AsyncGenerator[TResponseStreamEvent]:
         async for event in events:
             _clean_calls(event)
             yield event
+            # Reading events that have arrived together never waits, so a fast model would hold up every other request.
+            await asyncio.sleep(0)
 
 
 def _clean_calls(event: Any) -> None:
