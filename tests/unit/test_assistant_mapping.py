@@ -207,6 +207,22 @@ def test_an_item_of_a_run_is_stored_as(item: Item, messages: list[Message]) -> N
     assert to_messages([item]) == messages
 
 
+def test_a_text_between_a_call_and_its_output_does_not_hide_the_pair_from_the_next_turn() -> None:
+    made = [call("a"), said("Let me"), call("b"), said("look."), output("a"), output("b"), said("It is 09:30.")]
+
+    messages = to_messages(made)
+
+    assert [message.content for message in messages] == ["Let me", "look.", "", "", "09:30", "09:30", "It is 09:30."]
+    assert [item.get("type") for item in to_items([user(), *messages])[3:7]] == [
+        *["function_call"] * 2,
+        *["function_call_output"] * 2,
+    ]
+
+
+def test_a_call_without_an_output_stays_before_the_reply() -> None:
+    assert [message.content for message in to_messages([call("a"), said("It is 09:30.")])] == ["", "It is 09:30."]
+
+
 @pytest.mark.parametrize(("messages", "items"), GIVEN.values(), ids=GIVEN.keys())
 def test_a_model_is_given(messages: list[Message], items: list[Item]) -> None:
     assert to_items(messages) == items

@@ -47,7 +47,25 @@ def clean_json(text: str) -> str:
 
 def to_messages(items: Iterable[Item]) -> list[Message]:
     """The items of a run as messages, without reasoning and hosted tools' traces, which no other model accepts."""
-    return [message for item in items if (message := to_message(clean(item)))]
+    return [message for item in _put_texts_first(list(items)) if (message := to_message(clean(item)))]
+
+
+def _put_texts_first(items: list[Item]) -> Iterator[Item]:
+    """The items with calls and their outputs together; a text between them goes first, as it is shown.
+
+    Otherwise the next turn would not be given the pair, because a message stands between.
+    """
+    calls: list[Item] = []
+    for index, item in enumerate(items):
+        kind, call_id = str(item.get("type")), item.get("call_id")
+        outputs = (later for later in items[index + 1 :] if str(later.get("type")).endswith("_output"))
+        if kind.endswith("_call") and any(output.get("call_id") == call_id for output in outputs):
+            calls.append(item)
+            continue
+        if kind.endswith("_output"):
+            yield from calls
+            calls = []
+        yield item
 
 
 def to_message(item: Item) -> Message | None:
