@@ -176,7 +176,9 @@ async def test_a_tool_that_breaks_after_its_call_was_shown_ends_the_stream_with_
     assert [part["type"] for part in parts] == ["start", "tool-input-available", "error"]
     assert parts[-1] == {"type": "error", "errorText": FAILED}
     assert await database.fetchval("SELECT count(*) FROM messages") == 0
-    assert "SECRET" not in service.log.read_text()
+    log = service.log.read_text()
+    assert "agents.exceptions.UserError from builtins.ConnectionError\n" in log
+    assert "SECRET" not in log
 
 
 @pytest.mark.parametrize("name", ["exits", "closes", "interrupts"])

@@ -135,5 +135,10 @@ def _cause(error: Exception | None) -> str:
         return logs.outline(error)
     if error.__cause__ is None:
         return str(error.args[0]) if error.args else ""
-    cause = type(error.__cause__)
-    return f"{cause.__module__}.{cause.__qualname__}"
+    names: list[str] = []
+    cause: BaseException | None = error.__cause__
+    while cause is not None:
+        names.append(f"{type(cause).__module__}.{type(cause).__qualname__}")
+        # The SDK wraps what a tool raises in an error of its own.
+        cause = cause.__cause__ if names[-1].startswith("agents.") else None
+    return " from ".join(names)
