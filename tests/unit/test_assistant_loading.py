@@ -85,6 +85,22 @@ def test_without_the_extra_the_sentence_says_how_to_install_it(folder: Path) -> 
     )
 
 
+@pytest.mark.parametrize(("file", "name"), [("agents.py", "agents.py"), ("agents/__init__.py", "agents")])
+def test_a_module_that_hides_the_sdk_is_named(file: str, name: str, folder: Path) -> None:
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text("from agents import Agent\nagent = Agent(name='Assistant')\n")
+    environment = {"DATABASE_URL": "postgresql://ada@localhost/app", "ASSISTANT": "whole_agent:agent"}
+    command = [sys.executable, "-m", "ai_agent.server"]
+
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert (process.returncode, process.stderr) == (
+        3,
+        f"ai-agent cannot start: ASSISTANT: {name} in the working directory hides the OpenAI Agents SDK:"
+        " give it another name\n",
+    )
+
+
 def test_without_an_agent_nothing_of_the_sdk_is_imported() -> None:
     program = "import sys\nfrom ai_agent.main import app\nprint(sorted({'agents', 'openai'} & sys.modules.keys()))"
     environment = {"DATABASE_URL": "postgresql://ada@localhost/app"}

@@ -28,7 +28,7 @@ def load(reference: str) -> "Assistant":
 
         from ai_agent.services.assistant.agent import Assistant  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigurationError(EXTRA) from error
+        raise ConfigurationError(_hidden_by(error) or EXTRA) from error
     module, _, attribute = reference.strip().partition(":")
     if not module or module.startswith(".") or not attribute:
         raise ConfigurationError("ASSISTANT must name an agent as module:attribute, such as my_agent:agent")
@@ -42,6 +42,15 @@ def load(reference: str) -> "Assistant":
     if not isinstance(found, Agent):
         raise ConfigurationError(f"ASSISTANT: {reference} is of the type {type(found).__name__}, not an agents.Agent")
     return Assistant(found)
+
+
+def _hidden_by(error: ImportError) -> str | None:
+    """A sentence if the working directory, which servers put on the path, has a module with the name of the SDK's."""
+    found = Path(error.path or "")
+    if error.name is None or found.parent not in {Path.cwd(), Path.cwd() / error.name}:
+        return None
+    name = found.parent.name if found.stem == "__init__" else found.name
+    return f"ASSISTANT: {name} in the working directory hides the OpenAI Agents SDK: give it another name"
 
 
 def _import(module: str) -> ModuleType:
