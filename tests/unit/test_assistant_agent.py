@@ -20,10 +20,12 @@ from agents import (
     add_trace_processor,
     custom_span,
     function_tool,
+    handoff,
     input_guardrail,
     output_guardrail,
     trace,
 )
+from agents.extensions.handoff_filters import remove_all_tools
 from openai import AsyncOpenAI
 
 from ai_agent.errors import ApiError, AssistantFailed, AssistantRefused, AssistantUnavailable
@@ -148,6 +150,28 @@ async def test_a_call_is_shown_with_its_output_and_both_are_made_between_the_tex
         ToolOutput("call_1", "09:30 in Karachi for ada"),
         *(TextStart(2), TextDelta(2, "It is 09:30."), TextEnd(2)),
     ]
+
+
+@pytest.mark.parametrize(
+    "input_filter", [remove_all_tools, lambda data: data.clone(new_items=())], ids=["the SDK's", "one that leaves none"]
+)
+async def test_what_a_handoffs_filter_takes_from_the_next_agent_stays_in_the_turn(
+    input_filter: Any, model: ModelServer, agent_of: AgentOf, api: Any
+) -> None:
+    calls = (Call("clock", '{"city": "Karachi"}', "call_1"), Call("transfer_to_other", "{}", "call_2"))
+    model.script = [says("Let me ask.", calls=calls), says("It is 09:30.")]
+
+    async with AsyncOpenAI(base_url=model.url, api_key="none") as client:
+        other = Agent(name="Other", model=api("scripted", client))
+        messages, shown = await ask(agent_of(api, handoffs=[handoff(other, input_filter=input_filter)]))
+
+    time, transfer = "09:30 in Karachi for ada", '{"assistant": "Other"}'
+    assert [message.content for message in messages] == ["Let me ask.", "", "", time, transfer, "It is 09:30."]
+    assert [part for part in shown if isinstance(part, ToolOutput)] == [
+        ToolOutput("call_1", time),
+        ToolOutput("call_2", transfer),
+    ]
+    assert "09:30" not in json.dumps(model.asked[-1].body)
 
 
 async def test_half_a_character_in_a_step_before_the_last_does_not_end_the_turn(

@@ -1,4 +1,4 @@
-"""The operator's agent and the SDK around it, which only this module and `model_calls` import."""
+"""The operator's agent and the SDK around it, which only this module, `handoffs` and `model_calls` import."""
 
 import asyncio
 import logging
@@ -37,6 +37,7 @@ from pydantic import BaseModel
 
 from ai_agent.errors import ApiError, AssistantFailed, AssistantRefused, AssistantUnavailable
 from ai_agent.services.assistant.context import TurnContext
+from ai_agent.services.assistant.handoffs import keep_whole_turns
 from ai_agent.services.assistant.mapping import Item, clean, to_messages
 from ai_agent.services.assistant.model_calls import clean_for_all_models
 from ai_agent.services.assistant.parts import Part, Transcript
@@ -90,6 +91,7 @@ class Assistant:
         # from OpenAI's own URL. The fix is made in the SDK's class, because the operator chooses the model's.
         ChatCmplStreamHandler.handle_stream = _handle_whole_stream  # type: ignore[method-assign,assignment]
         clean_for_all_models()
+        keep_whole_turns()
 
     async def ask(self, items: list[Item], context: TurnContext, show: Callable[[Part], None]) -> list[Message]:
         """The messages that the agent adds to `items`, in order; the last one is the reply.
