@@ -3,6 +3,7 @@
 import logging
 import time
 import traceback
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
@@ -94,12 +95,17 @@ def outline(error: BaseException) -> str:
 
     Texts quote what people sent: pydantic's quote the input, asyncpg's the parameters, PostgreSQL's DETAIL the row.
     """
-    steps: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        steps.insert(0, "".join(traceback.format_tb(cause.__traceback__)) + _name(cause))
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    return "\nwhich led to\n".join(steps)
+    steps = ["".join(traceback.format_tb(cause.__traceback__)) + _name(cause) for cause in chain(error)]
+    return "\nwhich led to\n".join(reversed(steps))
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, its cause, the cause of that, and so on; each once, because `raise error from error` makes a ring."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _name(error: BaseException) -> str:

@@ -57,3 +57,13 @@ def test_an_error_is_described_by_its_causes_but_without_the_values_they_quote(
 
 def test_a_cause_that_the_code_hides_stays_hidden() -> None:
     assert "which led to" not in describe(refuse_by_driver, chained=False)
+
+
+def test_an_error_that_is_its_own_cause_is_described_once() -> None:
+    error = LookupError(PRIVATE)
+    with pytest.raises(LookupError):
+        raise error from error
+
+    description = logs.outline(error)
+
+    assert [line for line in description.splitlines() if not line.startswith(" ")] == ["builtins.LookupError"]

@@ -136,9 +136,8 @@ def _cause(error: Exception | None) -> str:
     if error.__cause__ is None:
         return str(error.args[0]) if error.args else ""
     names: list[str] = []
-    cause: BaseException | None = error.__cause__
-    while cause is not None:
+    for cause in logs.chain(error.__cause__):
         names.append(f"{type(cause).__module__}.{type(cause).__qualname__}")
-        # The SDK wraps what a tool raises in an error of its own.
-        cause = cause.__cause__ if names[-1].startswith("agents.") else None
+        if not names[-1].startswith("agents."):  # The SDK wraps what a tool raises in an error of its own.
+            break
     return " from ".join(names)
