@@ -269,3 +269,68 @@ async def test_ready_names_a_search_path_without_a_schema_that_the_role_may_use(
 
     assert response.status_code == 503
     assert response.json()["detail"].startswith(f"The role {role} may use no schema of its search_path (elsewhere):")
+
+
+# Our tables in a schema of their own, as an operator may have moved them or the migrations have made them there.
+OWN_SCHEMA = (
+    "CREATE SCHEMA chat",
+    *(
+        f"ALTER TABLE {table} SET SCHEMA chat"
+        for table in ("conversations", "messages", "idempotency_keys", "ai_agent_alembic_version")
+    ),
+    "ALTER FUNCTION store_turn_1 SET SCHEMA chat",
+)
+
+
+async def test_ready_names_the_schema_of_the_tables_that_the_role_may_not_use(own_url: str, app_role: AppRole) -> None:
+    url = await app_role(own_url)
+    role = urlsplit(url).username
+    await run_sql(own_url, *OWN_SCHEMA)
+
+    async with running(make_settings(database_url=f"{url}?search_path=chat,public")) as app, client_of(app) as client:
+        refused = await client.get("/health/ready")
+        await run_sql(own_url, f"GRANT USAGE ON SCHEMA chat TO {role}")
+        granted = await client.get("/health/ready")
+
+    remedy = f"The role {role} lacks USAGE on SCHEMA chat: GRANT USAGE ON SCHEMA chat TO {role}."
+    assert (refused.status_code, refused.json()) == (503, {"detail": remedy})
+    assert granted.status_code == 200
+
+
+ELSEWHERE = {
+    "our tables": (
+        OWN_SCHEMA,
+        f"{NOT_MIGRATED} it has no table conversations on the search_path, only one in the schema chat. Name that"
+        " schema too, as in ?search_path=chat,public in DATABASE_URL, or run 'alembic upgrade head' for a table"
+        " of its own.",
+    ),
+    "better-auth's table": (
+        ("CREATE SCHEMA auth", "ALTER TABLE user_sessions SET SCHEMA auth"),
+        "There is no table user_sessions on the search_path, only one in the schema auth:"
+        " name that schema too, as in ?search_path=public,auth in DATABASE_URL.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("moved", "detail"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+async def test_ready_names_a_schema_that_has_the_table_but_is_not_on_the_search_path(
+    moved: tuple[str, ...], detail: str, own_url: str
+) -> None:
+    await run_sql(own_url, *moved)
+
+    async with running(make_settings(database_url=own_url)) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    assert (response.status_code, response.json()) == (503, {"detail": detail})
+
+
+async def test_another_programs_table_of_the_same_name_in_its_own_schema_is_not_taken_for_ours(
+    new_database: NewDatabase,
+) -> None:
+    url = await new_database("CREATE SCHEMA theirs", "CREATE TABLE theirs.conversations (id int)")
+
+    async with running(make_settings(database_url=url)) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    detail = f"{NOT_MIGRATED} it has no table conversations. Run 'alembic upgrade head'."
+    assert (response.status_code, response.json()) == (503, {"detail": detail})

@@ -16,12 +16,32 @@ WITH needed AS (
     WHERE needed.oid IS NOT NULL
 ), function AS (
     SELECT to_regprocedure(CAST(:function AS text)) AS oid
+), hidden AS (
+    -- The schemas that have a missing table. Ours has its revision beside it, and another program's has not.
+    SELECT needed.name AS table_name, nspname, pg_namespace.oid, path.entry IS NOT NULL AS is_on_path
+    FROM needed
+    JOIN pg_class AS found ON relname = needed.name AND relkind IN ('r', 'p', 'v', 'm', 'f')
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    LEFT JOIN unnest(string_to_array(current_setting('search_path'), ',')) AS path (entry)
+        ON nspname = replace(btrim(entry, ' "'), '$user', current_user)
+    WHERE needed.oid IS NULL
+        AND (
+            NOT ours
+            OR EXISTS (
+                SELECT FROM pg_class
+                WHERE relname = 'ai_agent_alembic_version' AND relnamespace = found.relnamespace
+            )
+        )
 ), lacks AS (
     SELECT 1 AS rank, 0 AS place, 'encoding' AS kind, current_setting('server_encoding') AS name, '' AS privilege
     WHERE current_setting('server_encoding') <> 'UTF8'
     UNION ALL
-    SELECT 1, 1, 'schema', current_setting('search_path'), ''
+    SELECT 1, 2, 'schema', current_setting('search_path'), ''
     WHERE current_schema() IS NULL
+    UNION ALL
+    SELECT 1, 1, 'privilege', 'SCHEMA ' || quote_ident(nspname), 'USAGE'
+    FROM hidden
+    WHERE is_on_path AND NOT has_schema_privilege(oid, 'USAGE')
     UNION ALL
     SELECT 2, place, CASE WHEN ours THEN 'table' ELSE 'better-auth table' END, name, ''
     FROM needed
@@ -70,7 +90,17 @@ WITH needed AS (
     SELECT 7, 1, 'isolation', current_setting('transaction_isolation'), ''
     WHERE current_setting('transaction_isolation') <> 'read committed'
 )
-SELECT kind, name, privilege, quote_ident(current_user) AS role, to_regclass('session') IS NOT NULL AS has_session
+SELECT
+    kind,
+    name,
+    privilege,
+    quote_ident(current_user) AS role,
+    to_regclass('session') IS NOT NULL AS has_session,
+    CASE
+        WHEN kind IN ('table', 'better-auth table') THEN (
+            SELECT quote_ident(min(nspname)) FROM hidden WHERE table_name = name AND NOT is_on_path
+        )
+    END AS elsewhere
 FROM lacks
 ORDER BY rank, place, name
 LIMIT 1

@@ -53,6 +53,19 @@ _SENTENCES = {
     ),
 }
 
+# What to do about a missing table that another schema has.
+_ELSEWHERE = {
+    "table": (
+        "The database is not at the migration that this release needs: it has no table {name} on the search_path,"
+        " only one in the schema {elsewhere}. Name that schema too, as in ?search_path={elsewhere},public in"
+        " DATABASE_URL, or run '{migrate}' for a table of its own."
+    ),
+    "better-auth table": (
+        "There is no table {name} on the search_path, only one in the schema {elsewhere}:"
+        " name that schema too, as in ?search_path=public,{elsewhere} in DATABASE_URL."
+    ),
+}
+
 # With these, reads still work, so the service stays ready: otherwise nobody could read either.
 _ONLY_WRITES = ("standby", "read-only", "isolation")
 
@@ -80,9 +93,13 @@ class Lack(NamedTuple):
     role: str
     has_session: bool
     """Whether there is a table with better-auth's own name for its sessions."""
+    elsewhere: str | None
+    """For a table that is missing, a schema outside of the search_path that has one."""
 
     def describe(self) -> str:
         """What is missing and what to do about it, in one or two sentences."""
+        if self.elsewhere is not None:
+            return _ELSEWHERE[self.kind].format(migrate=MIGRATE, **self._asdict())
         if self.kind in _SENTENCES:
             return _SENTENCES[self.kind].format(**self._asdict())
         if self.kind.startswith("better-auth"):
