@@ -37,9 +37,23 @@ MAKE_ROOM = (
 )
 REMEDIES = {
     **dict.fromkeys(("42P07", "42710", "42723"), MAKE_ROOM),
+    "25006": (
+        "; name the primary in DATABASE_URL, or where default_transaction_read_only is on, RESET it with ALTER ROLE or"
+        " ALTER DATABASE"
+    ),
     "3F000": "; CREATE SCHEMA first, with the name that DATABASE_URL or the role's search_path gives",
     "42501": "; migrate as the owner of the database, or GRANT CREATE ON SCHEMA public to this role",
+    "55P03": "; another transaction holds a table, and nothing was changed: try again when it has ended",
 }
+
+# The role's own limits are meant for requests. Here they would also end the wait for another migration.
+LIFT_TIMEOUTS = """
+    SELECT set_config(name, '0', true)
+    FROM pg_settings
+    WHERE name IN (
+        'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'
+    )
+"""
 
 # Version 0.1 kept its revision in the default table. The index shows that this revision is ours.
 TAKE_REVISION_OVER = """
@@ -85,11 +99,11 @@ def migrate(connection: Connection) -> None:
         process_revision_directives=number,
     )
     with context.begin_transaction():
+        connection.execute(text(LIFT_TIMEOUTS))
         # The lock is the transaction's, because poolers in transaction mode grant a session's lock to two at once.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         # A migration gives up when it cannot lock its table soon, before requests pile up behind it.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-        connection.execute(text("SET LOCAL statement_timeout = 0"))  # The role's own limit is meant for requests.
         connection.execute(text(TAKE_REVISION_OVER))
         context.run_migrations()
 

@@ -1,4 +1,6 @@
+import asyncio
 import secrets
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -6,7 +8,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from tests.support.app import client_of, make_settings, running
-from tests.support.database import PROJECT, USER_SESSIONS, alembic, run_sql
+from tests.support.database import PROJECT, USER_SESSIONS, alembic, run_sql, until
 from tests.support.types import AppRole, NewDatabase
 
 COLUMNS = """
@@ -225,3 +227,47 @@ async def test_a_role_that_may_make_no_tables_is_one_sentence_with_the_way_out(
         in ended.stdout + ended.stderr
     )
     assert "Traceback" not in ended.stderr
+
+
+WAITS_LONGER = """
+    SELECT count(*) = 1 FROM pg_locks
+    WHERE locktype = 'advisory' AND NOT granted AND clock_timestamp() - waitstart > interval '0.5 seconds'
+"""
+
+
+@pytest.mark.parametrize("name", ["statement_timeout", "lock_timeout"])
+async def test_a_migration_waits_for_another_one_whatever_time_outs_the_database_has(
+    name: str, new_database: NewDatabase
+) -> None:
+    url = await new_database()
+    await run_sql(url, f"ALTER DATABASE {urlsplit(url).path[1:]} SET {name} = '300ms'")
+    other = await asyncpg.connect(url)
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(720261122)")
+        upgrade = asyncio.create_task(asyncio.to_thread(alembic, url, "upgrade", "head"))
+        await until(other, WAITS_LONGER)
+    ended = await upgrade
+    await other.close()
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+async def test_a_table_that_somebody_holds_and_a_server_that_only_reads_are_one_sentence_with_the_way_out(
+    new_database: NewDatabase,
+) -> None:
+    url = await new_database()
+    migrated = alembic(url, "upgrade", "0004")
+    other = await asyncpg.connect(url)
+    async with other.transaction():
+        await other.execute("LOCK TABLE messages")
+        held = await asyncio.to_thread(alembic, url, "upgrade", "head")
+    await other.execute(f"ALTER DATABASE {urlsplit(url).path[1:]} SET default_transaction_read_only = on")
+    await other.close()
+    only_reads = await asyncio.to_thread(alembic, url, "upgrade", "head")
+
+    assert [process.returncode for process in (migrated, held, only_reads)] == [0, 255, 255]
+    assert (
+        "lock timeout; another transaction holds a table, and nothing was changed: try again"
+        in held.stdout + held.stderr
+    )
+    assert "in a read-only transaction; name the primary in DATABASE_URL" in only_reads.stdout + only_reads.stderr
