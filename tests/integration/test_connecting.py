@@ -155,14 +155,40 @@ async def test_a_pooler_that_refuses_even_the_time_zone_does_where_the_role_has_
         assert await settings_of(connector(pooled_url), "TimeZone") == {"TimeZone": "UTC"}
 
 
+@pytest.mark.parametrize("fate", ["08P01", "forget"])
 @pytest.mark.parametrize(("schema", "connects"), [("public", True), ("app", False)])
-async def test_a_schema_is_never_dropped_behind_a_pooler(schema: str, connects: bool, database_url: str) -> None:
-    async with run_refusing(database_url, USUAL, "08P01", f"&schema={schema}") as (_, url):
+async def test_a_schema_is_never_dropped_behind_a_pooler(
+    schema: str, connects: bool, fate: str, database_url: str
+) -> None:
+    async with run_refusing(database_url, USUAL, fate, f"&schema={schema}") as (_, url):
         if connects:
             assert await settings_of(connector(url), "search_path") == {"search_path": '"$user", public'}
         else:
             with pytest.raises(ConnectionError, match="search_path"):
-                await connector(url).connect()
+                async with connected(connector(url)):
+                    pass
+
+
+@pytest.mark.parametrize("asked", ["app,public", "app, public"])
+async def test_a_search_path_may_be_the_roles_own_behind_a_pooler(asked: str, new_database: NewDatabase) -> None:
+    url = await new_database("CREATE SCHEMA app")
+    await spoil(url, {"search_path": "app, public"})
+
+    async with run_refusing(url, USUAL, "08P01", f"&search_path={asked}") as (_, pooled_url):
+        assert await settings_of(connector(pooled_url), "search_path") == {"search_path": "app, public"}
+
+
+@pytest.mark.parametrize("fate", ["08P01", "forget"])
+@pytest.mark.parametrize(("role", "connects"), [("postgres", True), ("none", True), ("pg_monitor", False)])
+async def test_a_role_is_never_dropped_behind_a_pooler(role: str, connects: bool, fate: str, database_url: str) -> None:
+    async with run_refusing(database_url, USUAL, fate, f"&role={role}") as (_, url):
+        if connects:
+            async with connected(connector(url)) as connection:
+                assert await connection.fetchval("SELECT current_user") == "postgres"
+        else:
+            with pytest.raises(ConnectionError, match="role"):
+                async with connected(connector(url)):
+                    pass
 
 
 def at_hosts(url: str, *ports: int, query: str = "") -> str:

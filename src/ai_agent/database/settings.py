@@ -1,5 +1,6 @@
 """The server settings that a connection begins with: all on the server itself, fewer where a pooler refuses some."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -42,9 +43,12 @@ FROM (VALUES
 WHERE current_setting('ai_agent.connection', true) = '{{marker}}' AND current_setting(name, true) IS NOT NULL
 """
 
-# Where a pooler refuses a setting, the role's own value may be right.
+# Where a pooler refuses or ignores a setting, the role's own value may be right.
 _UTC_HOLDS = "current_setting('TimeZone') IN ('UTC', 'Etc/UTC')"
-_PATH_HOLDS = "{path} IN (current_setting('search_path'), current_schema(), '\"' || current_schema() || '\"')"
+_PATH_HOLDS = """
+{path} IN (replace(current_setting('search_path'), ', ', ','), current_schema(), '"' || current_schema() || '"')
+"""
+_ROLE_HOLDS = "current_user = coalesce(nullif({role}, 'none'), session_user)"
 
 
 class Level(NamedTuple):
@@ -67,13 +71,18 @@ def make_levels(asked: dict[str, str], seconds: float) -> list[Level]:
     first = {name: value for name, value in asked.items() if name not in later}
     # Without these the connection would have no name or, at Neon, reach another server.
     kept = {name: value for name, value in asked.items() if name in ("application_name", "options")}
-    path = [_PATH_HOLDS.format(path=_literal(asked["search_path"]))] if "search_path" in asked else []
+    target = (
+        [_PATH_HOLDS.format(path=_literal(re.sub(r",\s+", ",", asked["search_path"])))]
+        if "search_path" in asked
+        else []
+    )
+    target += [_ROLE_HOLDS.format(role=_literal(asked["role"]))] if "role" in asked else []
     options = {name: value for name, value in kept.items() if name == "options"}
     levels = [
         Level(True, _DIRECT | time_outs | first | _ALWAYS, settle),
-        Level(False, asked | _ALWAYS, ""),
-        Level(False, kept | _ALWAYS, _ask(path)),
-        Level(False, options, _ask([_UTC_HOLDS, *path])),
+        Level(False, asked | _ALWAYS, _ask(target)),
+        Level(False, kept | _ALWAYS, _ask(target)),
+        Level(False, options, _ask([_UTC_HOLDS, *target])),
     ]
     return levels if asked.keys() - kept.keys() else [levels[0], *levels[2:]]
 
