@@ -92,6 +92,12 @@ SETTINGS = {
         {"search_path": "app", "statement_timeout": "5s", "work_mem": "8MB"},
     ),
     "an option with a space": ("options=-c%20search_path%3Da,%5C%20b", {"search_path": "a, b"}),
+    "an option after two spaces and a tab": (
+        "options=-c%20%20search_path%3Dapp%20-c%09work_mem%3D8MB",
+        {"search_path": "app", "work_mem": "8MB"},
+    ),
+    "an option given twice": ("options=-c%20search_path%3Dother%20-c%20search_path%3Dapp", {"search_path": "app"}),
+    "a setting and an option": ("search_path=app&options=-csearch_path%3Dother", {"search_path": "app"}),
     "Neon's endpoint": ("options=endpoint%3Dep-a", {"options": "endpoint=ep-a"}),
     "a setting of somebody's extension": ("app.tenant=7", {"app.tenant": "7"}),
 }
@@ -142,6 +148,11 @@ UNUSABLE = {
     "GSS encryption": ("postgres://db/app?gssencmode=require", "gssencmode"),
     "a weaker isolation": ("postgres://db/app?default_transaction_isolation=serializable", "leave it out"),
     "a weaker commit, as an option": ("postgres://db/app?options=-c%20synchronous_commit%3Doff", "synchronous_commit"),
+    "a weaker commit, after two spaces": (
+        "postgres://db/app?options=-c%20%20synchronous_commit%3Doff",
+        "synchronous_commit",
+    ),
+    "a plus sign for a space": ("postgres://db/app?options=-c+search_path%3Dapp", "write a space as %20"),
     "read-only": ("postgres://db/app?options=--default-transaction-read-only%3Don", "default_transaction_read_only"),
     "JDBC's schema": ("postgres://db/app?currentSchema=app", "search_path"),
     "JDBC's kind of server": ("postgres://db/app?targetServerType=primary", "target_session_attrs"),

@@ -159,16 +159,24 @@ def _read_settings(parameters: Parameters) -> dict[str, str]:
     settings = {name: parameters[name] for name in names}
     if schema := parameters.get("schema"):
         settings.setdefault("search_path", '"{}"'.format(schema.replace('"', '""')))
-    unread = []
-    for option in re.split(r"(?<!\\)\s+", parameters.get("options", "").strip().replace("-c ", "-c")):
+    return _read_options(parameters) | settings
+
+
+def _read_options(parameters: Parameters) -> dict[str, str]:
+    """The settings among the server's command-line `options`, of which the last counts, and the rest as it is."""
+    settings, unread = {}, []
+    text, source = parameters.get("options", "").strip(), parameters.source("options")
+    for option in re.split(r"(?<!\\)\s+", re.sub(r"(?<!\S)-c\s+", "-c", text)):
         found = re.fullmatch(r"(?:-c|--)([^=]+)=(.*)", option, re.DOTALL)
         if found is None:
             unread.append(option)  # For example Neon's `endpoint=...`, which is for its proxy.
             continue
         name = found[1].lower().replace("-", "_")
-        check_option(name, parameters.source("options"))
+        if not re.fullmatch(r"[a-z_][a-z0-9_.$]*", name):
+            raise ConfigurationError(f"{source} has options with a name that is no setting's: write a space as %20")
+        check_option(name, source)
         if name != "client_encoding":  # asyncpg speaks UTF-8.
-            settings.setdefault(name, re.sub(r"\\(.)", r"\1", found[2]))
+            settings[name] = re.sub(r"\\(.)", r"\1", found[2])
     return settings | ({"options": " ".join(unread)} if any(unread) else {})
 
 
