@@ -334,3 +334,38 @@ async def test_another_programs_table_of_the_same_name_in_its_own_schema_is_not_
 
     detail = f"{NOT_MIGRATED} it has no table conversations. Run 'alembic upgrade head'."
     assert (response.status_code, response.json()) == (503, {"detail": detail})
+
+
+UNREADABLE = {
+    "a column's type": (
+        ('ALTER TABLE user_sessions ALTER "expiresAt" TYPE bigint USING 0',),
+        "operator does not exist: bigint > timestamp with time zone",
+    ),
+    "the table behind a view": (
+        (
+            "ALTER TABLE user_sessions RENAME TO session",
+            "CREATE VIEW user_sessions WITH (security_invoker) AS SELECT * FROM session",
+            "REVOKE SELECT ON session FROM {role}",
+            "GRANT SELECT ON user_sessions TO {role}",
+        ),
+        "permission denied for table session",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "reason"), UNREADABLE.values(), ids=UNREADABLE.keys())
+async def test_ready_says_why_no_token_can_be_looked_up(
+    changes: tuple[str, ...], reason: str, own_url: str, app_role: AppRole, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await app_role(own_url)
+    await run_sql(own_url, *(change.format(role=urlsplit(url).username) for change in changes))
+
+    async with running(make_settings(database_url=url)) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    detail = (
+        f"Tokens cannot be looked up in user_sessions ({reason}): let it have better-auth's columns and types,"
+        " and the service's role read all that it stands on."
+    )
+    assert (response.status_code, response.json()) == (503, {"detail": detail})
+    assert f"Not ready: {detail}" in caplog.messages

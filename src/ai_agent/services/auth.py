@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
+import asyncpg
 from pydantic import SecretStr
 from sqlalchemy import Text, bindparam, cast, func, literal_column, select
 from sqlmodel import col
@@ -19,7 +20,7 @@ from sqlmodel import col
 from ai_agent.database.connection import Connection
 from ai_agent.database.models import UserSession
 from ai_agent.database.statements import Statement
-from ai_agent.errors import NotAuthenticated, TrustedServiceRequired
+from ai_agent.errors import DatabaseNotReady, NotAuthenticated, TrustedServiceRequired
 
 MAX_TOKEN_LENGTH = 512
 
@@ -123,3 +124,14 @@ async def identify(connection: Connection, credentials: Credentials) -> str:
             if found is None:
                 raise NotAuthenticated
             return found
+
+
+async def check(connection: Connection) -> None:
+    """Raise DatabaseNotReady if no token can be looked up, because of a column's type or of what a view stands on."""
+    try:
+        await connection.fetch(_USER_OF_TOKEN, token="")
+    except asyncpg.SyntaxOrAccessError as error:
+        raise DatabaseNotReady(
+            f"Tokens cannot be looked up in user_sessions ({error.args[0]}): let it have better-auth's columns and"
+            " types, and the service's role read all that it stands on."
+        ) from None

@@ -11,6 +11,7 @@ from ai_agent.database.connection import Connection
 from ai_agent.database.models import BetterAuth
 from ai_agent.database.statements import load
 from ai_agent.errors import DatabaseNotReady
+from ai_agent.services import auth
 from ai_agent.services.turns import FUNCTION
 
 # The columns that statements update. Statements read all columns, and insert all but the ids, which the database makes.
@@ -149,8 +150,7 @@ async def check(connection: Connection) -> str | None:
     """
     needed = to_json(_needed()).decode()
     lack = await connection.fetch_first(_FIND_LACKS, needed=needed, function=FUNCTION)
-    if lack is None:
-        return None
-    if lack.kind in _ONLY_WRITES:
-        return lack.describe()
-    raise DatabaseNotReady(lack.describe())
+    if lack is not None and lack.kind not in _ONLY_WRITES:
+        raise DatabaseNotReady(lack.describe())
+    await auth.check(connection)
+    return lack and lack.describe()
