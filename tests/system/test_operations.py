@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ import pytest
 from ai_agent.database.models import Conversation, IdempotencyKey, Message
 from ai_agent.local.programs import find_postgres
 from tests.support import operations
-from tests.support.database import USER_SESSIONS, run_sql, until_waiting_for_locks
+from tests.support.database import USER_SESSIONS, migrate, run_sql, until_waiting_for_locks
 from tests.support.middlemen import run_pgbouncer
 from tests.support.partitions import DROP_COPY, PARTITION
 from tests.support.rows import add, user_session
@@ -198,6 +199,20 @@ async def test_what_was_backed_up_is_restored_and_goes_on(
     assert await send(service.url, headers, "Something else") == id_ + 1
     for connection in connections:
         await connection.close()
+
+
+async def test_a_schema_of_our_own_is_backed_up_with_the_url_of_the_page(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    [query] = re.findall(r"`(\?options=[^`]*)`", operations.PAGE.read_text())
+    url = await new_database("CREATE SCHEMA chat")
+    migrate(url + query)
+    await run_sql(url, "INSERT INTO chat.conversations (user_id) VALUES ('ada')")
+
+    run(operations.block("sh", "**Backup.**"), tmp_path, DATABASE_URL=url + query)
+
+    restored = run("pg_restore --file=- conversations.dump", tmp_path)
+    assert re.search(r"COPY chat\.conversations .*\n1\tada\t", restored)
 
 
 async def test_the_export_follows_every_link(
