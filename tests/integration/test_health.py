@@ -282,19 +282,29 @@ OWN_SCHEMA = (
 )
 
 
-async def test_ready_names_the_schema_of_the_tables_that_the_role_may_not_use(own_url: str, app_role: AppRole) -> None:
+@pytest.mark.parametrize("path", ["chat,public", "public, chat", "chat"])
+async def test_ready_names_the_schema_of_the_tables_that_the_role_may_not_use(
+    path: str, own_url: str, app_role: AppRole
+) -> None:
     url = await app_role(own_url)
     role = urlsplit(url).username
-    await run_sql(own_url, *OWN_SCHEMA)
+    await run_sql(own_url, *OWN_SCHEMA, "ALTER TABLE chat.ai_agent_alembic_version SET SCHEMA public")
 
-    async with running(make_settings(database_url=f"{url}?search_path=chat,public")) as app, client_of(app) as client:
+    async with running(make_settings(database_url=f"{url}?search_path={path}")) as app, client_of(app) as client:
         refused = await client.get("/health/ready")
-        await run_sql(own_url, f"GRANT USAGE ON SCHEMA chat TO {role}")
-        granted = await client.get("/health/ready")
 
     remedy = f"The role {role} lacks USAGE on SCHEMA chat: GRANT USAGE ON SCHEMA chat TO {role}."
     assert (refused.status_code, refused.json()) == (503, {"detail": remedy})
-    assert granted.status_code == 200
+
+
+async def test_ready_is_200_with_tables_in_a_schema_of_their_own(own_url: str, app_role: AppRole) -> None:
+    url = await app_role(own_url)
+    await run_sql(own_url, *OWN_SCHEMA, f"GRANT USAGE ON SCHEMA chat TO {urlsplit(url).username}")
+
+    async with running(make_settings(database_url=f"{url}?search_path=chat,public")) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    assert (response.status_code, response.json()) == (200, {"status": "ready", "service": "ai-agent"})
 
 
 ELSEWHERE = {

@@ -17,7 +17,8 @@ WITH needed AS (
 ), function AS (
     SELECT to_regprocedure(CAST(:function AS text)) AS oid
 ), hidden AS (
-    -- The schemas that have a missing table. Ours has its revision beside it, and another program's has not.
+    -- The schemas that have a missing table. Outside of the search_path, ours has its revision beside it, and another
+    -- program's has not.
     SELECT needed.name AS table_name, nspname, pg_namespace.oid, path.entry IS NOT NULL AS is_on_path
     FROM needed
     JOIN pg_class AS found ON relname = needed.name AND relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -27,6 +28,7 @@ WITH needed AS (
     WHERE needed.oid IS NULL
         AND (
             NOT ours
+            OR path.entry IS NOT NULL
             OR EXISTS (
                 SELECT FROM pg_class
                 WHERE relname = 'ai_agent_alembic_version' AND relnamespace = found.relnamespace
