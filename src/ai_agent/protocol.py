@@ -13,6 +13,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ai_agent import open_files
+from ai_agent.parser import Parser
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +39,10 @@ class Protocol(HttpToolsProtocol):
     - White space after a header is no part of its value, because RFC 9110 (section 5.5) excludes it on both sides.
     - A head is bounded in time and in size. So is the rest of a request that was answered before it was complete.
     - When connections run short, the one that has been idle for longest is closed.
-    - A request for a WebSocket, or for any other upgrade, gets an ordinary response.
+    - A request for a WebSocket, or for any other upgrade, is read and answered like any other, with its body.
     """
 
+    parser: Parser
     _idle: ClassVar[dict["Protocol", None]] = {}
     """The connections on which no request is served, the one that has waited longest first."""
     _complained_at: ClassVar[float] = float("-inf")
@@ -48,6 +50,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As in uvicorn.
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+        self.parser = Parser(self)
         self._unparsed = memoryview(b"")
         self._received = 0
         """Bytes since the head began, or since the response was complete."""
@@ -121,8 +124,16 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value.rstrip(b" \t"))  # The parser strips the start only.
 
     def on_headers_complete(self) -> None:
+        if self.parser.asks_for_upgrade():
+            return  # The parser reads the request again.
         super().on_headers_complete()
+        if self.scope["method"] == "CONNECT":
+            self.cycle.keep_alive = False  # Nobody can say what follows.
         self.headers = _Trailer()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.asks_for_upgrade():
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -135,9 +146,6 @@ class Protocol(HttpToolsProtocol):
         if self.cycle.more_body or self._in_head():
             self._received = 0
             self._watch()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing, because uvicorn would advise a library for WebSockets, and the API has none."""
 
 
 class _Flow(FlowControl):

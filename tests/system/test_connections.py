@@ -96,6 +96,65 @@ def test_a_websocket_is_declined_by_an_ordinary_response_and_its_query_not_logge
     assert "WebSocket" not in service.log.read_text()
 
 
+async def exchange_in_parts(url: str, *parts: bytes) -> bytes:
+    """Everything that the server answers to these parts, each of which it reads by itself."""
+    reader, writer = await connect(url)
+    for part in parts:
+        writer.write(part)
+        await asyncio.sleep(0.2)  # Otherwise the server may find several of them at once.
+    answers = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return answers
+
+
+# Java's HttpClient sends these by default, with each request that is not encrypted.
+HTTP_2 = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAAB")
+LAST = request(b"GET /health", b"Connection: close")
+
+
+@pytest.mark.parametrize("headers", [HTTP_2, UPGRADE], ids=["HTTP/2", "WebSocket"])
+@pytest.mark.parametrize("in_chunks", [False, True], ids=["with its length", "in chunks"])
+@pytest.mark.parametrize("in_parts", [False, True], ids=["whole", "in parts"])
+async def test_the_body_of_a_request_for_an_upgrade_is_read(
+    headers: tuple[bytes, ...], in_chunks: bool, in_parts: bool, service_url: str, sign_in: SignIn
+) -> None:
+    token = f"Authorization: {(await sign_in())['Authorization']}".encode()
+    json = b"Content-Type: application/json"
+    plain = request(b"POST /api/chat", token, json, *headers, body=b'{"message": "Hi"}')
+    message = chunked(b"/api/chat", headers=(token, *headers)) if in_chunks else plain
+    head, end, body = message.partition(b"\r\n\r\n")
+
+    answers = await exchange_in_parts(service_url, *([head + end, body, LAST] if in_parts else [message + LAST]))
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200"]
+    assert answers.count(b'"assistant_message":"Echo: Hi"') == 1
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"], ids=bytes.decode)
+async def test_a_request_for_an_upgrade_that_closes_its_connection_is_answered(
+    version: bytes, service_url: str
+) -> None:
+    ending = b"GET /health HTTP/%b\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n" % version
+
+    answers = await exchange_in_parts(service_url, HEALTH + ending + HEALTH)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200"]
+
+
+async def test_the_body_of_a_request_for_an_upgrade_is_no_further_request(service_url: str) -> None:
+    head, end, body = request(b"POST /api/chat", *HTTP_2, body=HEALTH).partition(b"\r\n\r\n")
+
+    answers = await exchange_in_parts(service_url, head + end, body, LAST)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"401", b"200"]
+
+
+async def test_what_follows_connect_is_no_further_request(service_url: str) -> None:
+    answers = await exchange_in_parts(service_url, request(b"CONNECT /api/chat"), HEALTH)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"405"]
+
+
 async def test_an_idle_connection_is_kept_for_longer_than_uvicorn_would(service_url: str) -> None:
     async def idle_after(requests: int) -> None:
         reader, writer = await connect(service_url)

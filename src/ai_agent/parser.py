@@ -1,0 +1,39 @@
+"""Parsing requests: httptools' parser, which reads a request for an upgrade here as if it asked for none."""
+
+from httptools import HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class Parser(HttpRequestParser):
+    """The parser of a connection until a request for an upgrade comes, which the next parser reads again.
+
+    By itself, httptools passes over the body of a request for an upgrade and takes it for the next request. A client
+    that asks for HTTP/2 first, such as Java's, would lose every message, and others could smuggle requests through a
+    proxy. So each of these requests is parsed a second time, without its `Upgrade`.
+    """
+
+    def __init__(self, protocol: HttpToolsProtocol) -> None:
+        super().__init__(protocol)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # As in uvicorn.
+        self._protocol = protocol
+
+    def asks_for_upgrade(self) -> bool:
+        """Whether the request will be parsed again. CONNECT will not: the parser takes any for an upgrade."""
+        return self.should_upgrade() and self.get_method() != b"CONNECT"
+
+    def feed_data(self, data: bytes | memoryview) -> None:  # type: ignore[override]  # No other type comes.
+        try:
+            super().feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            rest = data[upgrade.args[0] :]
+        else:
+            return
+        if self.asks_for_upgrade():
+            # It takes a new parser, because one reads nothing more after a request that closes its connection.
+            self._protocol.parser = Parser(self._protocol)
+            self._protocol.parser.feed_data(self._head_without_upgrade() + rest)
+
+    def _head_without_upgrade(self) -> bytes:
+        line = b"%b %b HTTP/%b" % (self.get_method(), self._protocol.url, self.get_http_version().encode())
+        fields = (b"%b: %b" % field for field in self._protocol.headers if field[0] != b"upgrade")
+        return b"\r\n".join([line, *fields, b"", b""])
