@@ -37,3 +37,10 @@ class Parser(HttpRequestParser):
         line = b"%b %b HTTP/%b" % (self.get_method(), self._protocol.url, self.get_http_version().encode())
         fields = (b"%b: %b" % field for field in self._protocol.headers if field[0] != b"upgrade")
         return b"\r\n".join([line, *fields, b"", b""])
+
+
+class Trailer(list[tuple[bytes, bytes]]):
+    """Replaces the list of headers once the head is complete, and drops what is appended."""
+
+    def append(self, _: tuple[bytes, bytes]) -> None:
+        pass

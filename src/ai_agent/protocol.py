@@ -6,14 +6,13 @@ It extends classes that uvicorn does not document, so pyproject.toml caps uvicor
 import asyncio
 import logging
 import time
-from collections import deque
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ai_agent import open_files
-from ai_agent.parser import Parser
+from ai_agent.flow import Flow, PatientTransport
+from ai_agent.parser import Parser, Trailer
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +37,7 @@ class Protocol(HttpToolsProtocol):
     - Fields in the trailer of a chunked body never become headers, because RFC 9110 (section 6.5.1) forbids it.
     - White space after a header is no part of its value, because RFC 9110 (section 5.5) excludes it on both sides.
     - A head is bounded in time and in size. So is the rest of a request that was answered before it was complete.
+    - A response arrives even if its request has not arrived whole and the connection is to be closed.
     - When connections run short, the one that has been idle for longest is closed.
     - A request for a WebSocket, or for any other upgrade, is read and answered like any other, with its body.
     """
@@ -49,7 +49,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As in uvicorn.
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline)
+        self.flow = Flow(transport, self.pipeline)
         self.parser = Parser(self)
         self._unparsed = memoryview(b"")
         self._received = 0
@@ -124,16 +124,26 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value.rstrip(b" \t"))  # The parser strips the start only.
 
     def on_headers_complete(self) -> None:
-        if self.parser.asks_for_upgrade():
-            return  # The parser reads the request again.
+        if self.parser.asks_for_upgrade() or self.transport.is_closing():
+            return  # The parser will read the request again, or nobody waits for its response.
         super().on_headers_complete()
         if self.scope["method"] == "CONNECT":
             self.cycle.keep_alive = False  # Nobody can say what follows.
-        self.headers = _Trailer()
+        if not self.cycle.keep_alive:
+            self.cycle.transport = PatientTransport(self.transport, self.cycle)
+        self.headers = Trailer()
 
     def on_message_complete(self) -> None:
-        if not self.parser.asks_for_upgrade():
-            super().on_message_complete()
+        if self.parser.asks_for_upgrade():
+            return
+        super().on_message_complete()
+        if not self._is_serving() and not self.cycle.keep_alive:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.cycle is not None:
+            self.cycle.transport = self.transport  # A stop has no patience.
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -146,22 +156,3 @@ class Protocol(HttpToolsProtocol):
         if self.cycle.more_body or self._in_head():
             self._received = 0
             self._watch()
-
-
-class _Flow(FlowControl):
-    """Resumes reading only when no request waits in the queue; uvicorn's own resumes after each response."""
-
-    def __init__(self, transport: asyncio.Transport, queue: deque[Any]) -> None:
-        super().__init__(transport)
-        self._queue = queue
-
-    def resume_reading(self) -> None:
-        if not self._queue:
-            super().resume_reading()
-
-
-class _Trailer(list[tuple[bytes, bytes]]):
-    """Replaces the list of headers once the head is complete, and drops what is appended."""
-
-    def append(self, _: tuple[bytes, bytes]) -> None:
-        pass

@@ -155,6 +155,24 @@ async def test_what_follows_connect_is_no_further_request(service_url: str) -> N
     assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"405"]
 
 
+@pytest.mark.parametrize("headers", [(), (b"Authorization: Bearer a",)], ids=["no token", "a body beyond 1 MiB"])
+async def test_a_response_to_half_a_request_arrives_even_if_the_connection_is_to_be_closed(
+    headers: tuple[bytes, ...], service_url: str
+) -> None:
+    """nginx asks for that by default, and makes a 502 of a connection that is reset while it still sends."""
+    data = request(b"POST /api/chat", b"Connection: close", *headers, body=b"a" * (MIB + 200_000))
+
+    for _ in range(10):
+        reader, writer = await connect(service_url)
+        writer.write(data)
+        await writer.drain()
+        answer = await asyncio.wait_for(reader.read(), 20)  # A reset connection would raise an error here.
+        writer.close()
+
+        assert answer.startswith(b"HTTP/1.1 413" if headers else b"HTTP/1.1 401")
+        assert answer.endswith(b"}")
+
+
 async def test_an_idle_connection_is_kept_for_longer_than_uvicorn_would(service_url: str) -> None:
     async def idle_after(requests: int) -> None:
         reader, writer = await connect(service_url)
