@@ -57,6 +57,15 @@ def test_a_host_that_is_none_is_one_sentence(tmp_path: Path, host: str) -> None:
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "70000", "http"])
+def test_a_port_that_is_none_is_one_sentence(tmp_path: Path, port: str) -> None:
+    command = [*AI_AGENT, f"--port={port}"]
+    ended = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[1:] == [f"ai-agent: error: argument --port: invalid port value: '{port}'"]
+
+
 def test_the_version_is_shown(tmp_path: Path) -> None:
     ended = subprocess.run([*AI_AGENT, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True)
 

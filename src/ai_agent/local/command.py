@@ -43,9 +43,17 @@ def _parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", default=8000, type=int, help="port to listen on (default: %(default)s; 0: any free)")
+    parser.add_argument("--port", default=8000, type=port, help="port to listen on (default: %(default)s; 0: any free)")
     parser.add_argument("--version", action="version", version=f"ai-agent {version('ai-agent')}")
     return parser.parse_args()
+
+
+def port(text: str) -> int:
+    """Read a port; argparse puts this function's name into its error. The system would take 70000 for 4464."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError
+    return number
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -56,7 +64,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         both = host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(address, family=family, dualstack_ipv6=both)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         reason = str(error).partition(" (while")[0]
         problem = f"cannot listen on {host} port {port}, choose others with --host and --port"
         raise TrialError(f"{problem}: {reason}") from error
