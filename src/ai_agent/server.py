@@ -1,5 +1,6 @@
 """The server's options, which are set only here, and the console script `ai-agent-serve` that serves with them."""
 
+import os
 import sys
 from typing import Any
 
@@ -23,8 +24,19 @@ OPTIONS: dict[str, Any] = {
 
 def main() -> None:
     """Serve in production: run uvicorn's command with these options as defaults, which its arguments can change."""
+    _check_concurrency()
     open_files.raise_limit()
     uvicorn_command.main(sys.argv[1:], prog_name="ai-agent-serve", default_map={"app": "ai_agent.main:app", **OPTIONS})
+
+
+def _check_concurrency() -> None:
+    """Refuse what uvicorn answers with a traceback, and take an empty variable for an unset one, as settings do."""
+    workers = os.environ.get("WEB_CONCURRENCY", "")
+    if not workers:
+        os.environ.pop("WEB_CONCURRENCY", None)
+    elif not workers.isdecimal():
+        sys.stderr.write("ai-agent cannot start: WEB_CONCURRENCY must be a number of workers\n")
+        sys.exit(3)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,14 @@ CANNOT_START = {
         {"DATABASE_URL": "postgresql://db/app?sslmode=strict"},
         "DATABASE_URL has an unknown sslmode; use one of disable, allow, prefer, require, verify-ca, verify-full",
     ),
+    "workers that are no number": (
+        {"DATABASE_URL": "postgresql://db/app", "WEB_CONCURRENCY": "auto"},
+        "WEB_CONCURRENCY must be a number of workers",
+    ),
+    "an empty number of workers": (
+        {"WEB_CONCURRENCY": ""},
+        "DATABASE_URL is not set; .env.example shows every setting",
+    ),
 }
 
 
