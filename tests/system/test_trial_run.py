@@ -236,6 +236,27 @@ def test_data_of_another_postgres_version_is_one_sentence(start: Start, tmp_path
     assert said.count("\n") == 1
 
 
+def test_damaged_data_is_one_sentence_that_names_the_way_out(start: Start, tmp_path: Path) -> None:
+    process = start()
+    process.terminate()
+    process.wait(timeout=20)
+    trial = tmp_path / ".trial"
+
+    (trial / "password").write_text("another")
+    refused = fail(tmp_path)
+    (trial / "password").unlink()
+    missing = fail(tmp_path)
+
+    assert refused == (
+        f'ai-agent: the data in {trial} is damaged: password authentication failed for user "postgres"'
+        " (delete it to begin anew)\n"
+    )
+    assert missing == (
+        f"ai-agent: the data in {trial} is damaged: [Errno 2] No such file or directory: '{trial}/password'"
+        " (delete it to begin anew)\n"
+    )
+
+
 def test_an_unreachable_database_is_one_sentence_without_the_password(tmp_path: Path) -> None:
     said = fail(tmp_path, DATABASE_URL="postgresql://someone:secret@127.0.0.1:1/nothing")
 

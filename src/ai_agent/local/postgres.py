@@ -41,8 +41,14 @@ def run_postgres(directory: Path, *options: str) -> Iterator[str]:
         settings |= dict(option.split("=", 1) for option in options)
         words = (f"--{name}={value}" for name, value in settings.items())
         with _server(directory, [*launcher, str(binaries / "postgres"), *words], lock):
-            password = (directory / "password").read_text()
-            yield f"postgresql://postgres:{password}@127.0.0.1:{settings['port']}/postgres"
+            yield f"postgresql://postgres:{_read_password(directory)}@127.0.0.1:{settings['port']}/postgres"
+
+
+def _read_password(directory: Path) -> str:
+    try:
+        return (directory / "password").read_text()
+    except (OSError, UnicodeError) as error:
+        raise TrialError(f"the data in {directory} is damaged: {error} (delete it to begin anew)") from error
 
 
 def free_port(wanted: int = 0) -> int:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+import asyncpg
 import uvicorn
 from alembic.util import CommandError
 
@@ -15,6 +16,7 @@ from ai_agent.config import load_settings
 from ai_agent.errors import ConfigurationError
 from ai_agent.local import page
 from ai_agent.local.database import hand_over, sign_in_demo_user
+from ai_agent.local.programs import TrialError
 from ai_agent.main import create_app
 from ai_agent.migrate import upgrade
 from ai_agent.server import OPTIONS
@@ -25,7 +27,7 @@ def main() -> None:
     try:
         with socket.socket(fileno=int(sys.argv[1])) as listener:
             sys.exit(_run(listener))
-    except (CommandError, ConfigurationError) as error:
+    except (CommandError, ConfigurationError, TrialError) as error:
         sys.exit(f"ai-agent: {error}")
 
 
@@ -37,7 +39,11 @@ def _run(listener: socket.socket) -> int:
         _migrate()
         return _serve(listener, text)
     directory = Path(os.environ.pop("TRIAL_DIRECTORY")).resolve()
-    url = os.environ["DATABASE_URL"] = asyncio.run(hand_over(superuser_url, directory / "database-url"))
+    try:
+        url = os.environ["DATABASE_URL"] = asyncio.run(hand_over(superuser_url, directory / "database-url"))
+    except asyncpg.PostgresError as error:
+        reason = str(error).partition("\n")[0]
+        raise TrialError(f"the data in {directory} is damaged: {reason} (delete it to begin anew)") from error
     _migrate()
     token = asyncio.run(sign_in_demo_user(url))
     return _serve(
