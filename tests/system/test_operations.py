@@ -215,6 +215,20 @@ async def test_a_schema_of_our_own_is_backed_up_with_the_url_of_the_page(
     assert re.search(r"COPY chat\.conversations .*\n1\tada\t", restored)
 
 
+async def test_a_logical_replica_goes_on_with_new_ids_once_its_sequences_are_set(
+    migrated_database: NewDatabase, start_service: StartService
+) -> None:
+    url = await migrated_database(USER_SESSIONS, user_session())
+    service, headers = start_service(DATABASE_URL=url), {"Authorization": "Bearer token"}
+    taken = await send(service.url, headers, "before")
+    # Rows are replicated, and what the sequences have given is not.
+    await run_sql(url, *(f"ALTER SEQUENCE {table}_id_seq RESTART" for table in ("conversations", "messages")))
+
+    await run_sql(url, *operations.statements("**A logical replica**"))
+
+    assert await send(service.url, headers, "after") > taken
+
+
 async def test_the_export_follows_every_link(
     service_url: str, database: asyncpg.Connection, sign_in: SignIn, tmp_path: Path
 ) -> None:
