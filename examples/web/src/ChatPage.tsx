@@ -7,6 +7,7 @@ import { useEffect, useState, useSyncExternalStore } from "react";
 import { Account } from "./Account";
 import { textOf, type Conversation } from "./conversation";
 import { Conversations } from "./conversations";
+import { createDrafts, type Drafts } from "./drafts";
 import { Thread } from "./Thread";
 import { ThreadList } from "./ThreadList";
 
@@ -14,6 +15,7 @@ type User = { id: string; name: string };
 
 export function ChatPage({ token, user }: { token: string; user: User }) {
   const [conversations] = useState(() => new Conversations(token, user.id));
+  const [drafts] = useState(() => createDrafts(user.id));
   const { open } = useSyncExternalStore(conversations.subscribe, conversations.getState);
 
   // The address holds the conversation's id, so that a reload finds it.
@@ -23,12 +25,12 @@ export function ChatPage({ token, user }: { token: string; user: User }) {
     if (id !== undefined) history.replaceState(null, "", id === null ? location.pathname : `#${id}`);
   }, [id]);
 
-  return open && <OpenPage conversations={conversations} open={open} user={user} />;
+  return open && <OpenPage conversations={conversations} open={open} drafts={drafts} user={user} />;
 }
 
-type OpenPageProps = { conversations: Conversations; open: Conversation; user: User };
+type OpenPageProps = { conversations: Conversations; open: Conversation; drafts: Drafts; user: User };
 
-function OpenPage({ conversations, open, user }: OpenPageProps) {
+function OpenPage({ conversations, open, drafts, user }: OpenPageProps) {
   const { threads, problem } = useSyncExternalStore(conversations.subscribe, conversations.getState);
   const [isListShown, setIsListShown] = useState(false); // Only a narrow screen hides the list.
   const chat = useChat({ chat: open.chat });
@@ -63,7 +65,13 @@ function OpenPage({ conversations, open, user }: OpenPageProps) {
           <ThreadList problem={problem} onRetry={conversations.retry} onChoose={() => setIsListShown(false)} />
           <Account name={user.name} />
         </aside>
-        <Thread problem={problem} onRetry={conversations.retry} takeBack={() => conversations.takeBack(open)} />
+        <Thread
+          open={open}
+          drafts={drafts}
+          problem={problem}
+          onRetry={conversations.retry}
+          takeBack={() => conversations.takeBack(open)}
+        />
       </div>
     </AssistantRuntimeProvider>
   );

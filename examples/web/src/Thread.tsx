@@ -4,14 +4,24 @@
 import { ComposerPrimitive, MessagePrimitive, ThreadPrimitive, useAui, useAuiState } from "@assistant-ui/react";
 import { useAISDKChat } from "@assistant-ui/react-ai-sdk";
 import { MarkdownTextPrimitive } from "@assistant-ui/react-markdown";
+import { useEffect, useRef } from "react";
 
+import type { Conversation } from "./conversation";
+import type { Drafts } from "./drafts";
 import { Problem } from "./Problem";
 import { ToolCall } from "./ToolCall";
 
-type ThreadProps = { problem: string; onRetry: () => void; takeBack: () => Promise<string> };
+type ThreadProps = {
+  open: Conversation;
+  drafts: Drafts;
+  problem: string;
+  onRetry: () => void;
+  takeBack: () => Promise<string>;
+};
 
-export function Thread({ problem, onRetry, takeBack }: ThreadProps) {
+export function Thread({ open, drafts, problem, onRetry, takeBack }: ThreadProps) {
   const isRunning = useAuiState(({ thread }) => thread.isRunning);
+  const isShown = useAuiState(({ threads }) => threads.mainThreadId === open.key); // One render after it was opened.
   return (
     <ThreadPrimitive.Root className="thread">
       <ThreadPrimitive.Viewport className="viewport">
@@ -24,6 +34,7 @@ export function Thread({ problem, onRetry, takeBack }: ThreadProps) {
         </div>
         <Unsent takeBack={takeBack} />
       </ThreadPrimitive.Viewport>
+      {isShown && <Draft key={open.key} name={open.draftName} drafts={drafts} />}
       <ComposerPrimitive.Root className="composer">
         <ComposerPrimitive.Input aria-label="Message" placeholder="Write a message" addAttachmentOnPaste={false} autoFocus />
         <ComposerPrimitive.Send className="primary" aria-label="Send">
@@ -32,6 +43,20 @@ export function Thread({ problem, onRetry, takeBack }: ThreadProps) {
       </ComposerPrimitive.Root>
     </ThreadPrimitive.Root>
   );
+}
+
+/** Puts back what was typed, and keeps what is typed. Its name changes with the first message and with its turn. */
+function Draft({ name, drafts }: { name: string; drafts: Drafts }) {
+  const aui = useAui();
+  const text = useAuiState(({ composer }) => composer.text);
+  const keptAs = useRef<string>(undefined);
+  useEffect(() => {
+    if (keptAs.current === undefined) aui.composer.setText(drafts.of(name));
+    else drafts.keep(name, text);
+    if (keptAs.current !== undefined && keptAs.current !== name) drafts.keep(keptAs.current, "");
+    keptAs.current = name;
+  }, [aui, drafts, name, text]);
+  return null;
 }
 
 function UserMessage() {
@@ -64,13 +89,20 @@ function Unsent({ takeBack }: { takeBack: () => Promise<string> }) {
   if (chat?.status !== "error") return null;
   // A browser has its own words for a connection that broke, and says them in a TypeError.
   const reason = chat.error instanceof TypeError ? "The connection broke off." : chat.error?.message;
+
+  async function takeIntoComposer() {
+    const text = await takeBack();
+    const typed = aui.composer.getState().text;
+    aui.composer.setText(text && typed ? `${text}\n${typed}` : text || typed);
+  }
+
   return (
     <div className="unsent" role="alert">
       <p>Not sent: {reason}</p>
       <button className="primary" onClick={() => chat.regenerate()}>
         Try again
       </button>
-      <button className="link" onClick={async () => aui.composer.setText(await takeBack())}>
+      <button className="link" onClick={takeIntoComposer}>
         Take back
       </button>
     </div>

@@ -50,6 +50,11 @@ export class Conversation {
     return Array.from(textOf(this.chat.messages[0]).trim().split("\n")[0]!).slice(0, 60).join("");
   }
 
+  /** Under which name is what was typed kept? All conversations in which nothing was said yet are one. */
+  get draftName(): string {
+    return String(this.id ?? (this.chat.messages.length ? this.key : "new"));
+  }
+
   /** Has what was sent not been stored yet, as far as the page knows? */
   get isUnsettled(): boolean {
     return this.chat.status !== "ready";

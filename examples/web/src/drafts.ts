@@ -1,0 +1,23 @@
+// What was typed and not sent, kept for each conversation: it outlives a change of conversation, a reload and a sign-in.
+export type Drafts = ReturnType<typeof createDrafts>;
+
+/** Each user has their own, as a tab can see several users come and go. */
+export function createDrafts(userId: string) {
+  const name = `typed by ${userId}`;
+  const texts = new Map<string, string>(JSON.parse(sessionStorage.getItem(name) ?? "[]") as [string, string][]);
+
+  return {
+    of: (conversation: string): string => texts.get(conversation) ?? "",
+
+    /** Keeps the text, or forgets the one before if there is none. */
+    keep(conversation: string, text: string): void {
+      if (text) texts.set(conversation, text);
+      else texts.delete(conversation);
+      try {
+        sessionStorage.setItem(name, JSON.stringify([...texts]));
+      } catch {
+        // The browser has no more room. The text stays in the page, and a reload finds the one before.
+      }
+    },
+  };
+}

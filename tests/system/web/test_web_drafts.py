@@ -1,0 +1,78 @@
+"""The page in `examples/web`: what was typed and not sent stays with its conversation."""
+
+import asyncpg
+from playwright.async_api import Page, expect
+
+from tests.support.proxy import Proxy
+from tests.support.web import AWAY, composer, conversations, fill_in_account, log, say, send, texts
+
+
+async def test_a_draft_waits_in_its_conversation_and_after_a_reload(page: Page) -> None:
+    await say(page, "Good morning!")
+    await composer(page).fill("Are you")
+    await page.get_by_role("button", name="New conversation").click()
+    await expect(log(page)).to_be_empty()
+    await expect(composer(page)).to_have_value("")
+    await composer(page).fill("Where is")
+
+    await conversations(page).click()
+    await expect(composer(page)).to_have_value("Are you")
+    await page.reload()
+    await expect(composer(page)).to_have_value("Are you")
+    await page.get_by_role("button", name="New conversation").click()
+
+    await expect(composer(page)).to_have_value("Where is")
+
+
+async def test_a_text_that_was_sent_is_a_draft_no_longer(page: Page, everyone: asyncpg.Connection) -> None:
+    await say(page, "Good morning!")
+    await page.get_by_role("button", name="New conversation").click()
+    await expect(composer(page)).to_have_value("")
+    await conversations(page).click()
+    await expect(log(page)).to_have_text("Good morning!Echo: Good morning!")
+    await say(page, "Are you there?")
+    await page.reload()
+
+    await expect(log(page)).to_contain_text("Are you there?")
+    await expect(composer(page)).to_have_value("")
+    assert await texts(everyone) == [["Good morning!", "Echo: Good morning!", "Are you there?", "Echo: Are you there?"]]
+
+
+async def test_a_draft_outlives_the_session_that_ended_elsewhere(page: Page, everyone: asyncpg.Connection) -> None:
+    await composer(page).fill("Good morning, it is")
+    await everyone.execute("DELETE FROM user_sessions")
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # As when a tab is shown again.
+
+    await page.get_by_role("button", name="I have an account").click()
+    await fill_in_account(page)
+    await page.get_by_role("button", name="Sign in").click()
+
+    await expect(composer(page)).to_have_value("Good morning, it is")
+
+
+async def test_a_message_that_is_taken_back_joins_what_was_typed_meanwhile(page: Page, network: Proxy) -> None:
+    network.refuse()
+    await send(page, "Good morning!")
+    await expect(page.locator(".unsent p")).to_have_text(AWAY)
+    await composer(page).fill("Are you there?")
+
+    await page.get_by_role("button", name="Take back").click()
+
+    await expect(composer(page)).to_have_value("Good morning!\nAre you there?")
+
+
+async def test_a_message_of_a_conversation_that_another_tab_deleted_can_be_taken_into_a_new_one(
+    page: Page, everyone: asyncpg.Connection
+) -> None:
+    await say(page, "Good morning!")
+    await everyone.execute("DELETE FROM conversations")
+    await send(page, "Are you there?")
+    await expect(page.locator(".unsent p")).to_have_text("Not sent: Conversation not found.")
+
+    await page.get_by_role("button", name="Take back").click()
+    await expect(composer(page)).to_have_value("Are you there?")
+    await page.get_by_role("button", name="New conversation").click()
+    await expect(log(page)).to_be_empty()
+    await say(page, "Are you there?")
+
+    assert await texts(everyone) == [["Are you there?", "Echo: Are you there?"]]
