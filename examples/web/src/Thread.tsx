@@ -4,7 +4,7 @@
 import { ComposerPrimitive, MessagePrimitive, ThreadPrimitive, useAui, useAuiState } from "@assistant-ui/react";
 import { useAISDKChat } from "@assistant-ui/react-ai-sdk";
 import { MarkdownTextPrimitive } from "@assistant-ui/react-markdown";
-import { useEffect, useRef } from "react";
+import { useEffect, useRef, type ComponentProps, type ReactNode } from "react";
 
 import type { Conversation } from "./conversation";
 import type { Drafts } from "./drafts";
@@ -61,7 +61,7 @@ function Draft({ name, drafts }: { name: string; drafts: Drafts }) {
 
 function UserMessage() {
   return (
-    <MessagePrimitive.Root className="user">
+    <MessagePrimitive.Root className="user" role="article" aria-label="You">
       <MessagePrimitive.Parts />
     </MessagePrimitive.Root>
   );
@@ -70,15 +70,31 @@ function UserMessage() {
 function AssistantMessage() {
   const isWaiting = useAuiState(({ message }) => message.parts.length === 0 && message.status?.type === "running");
   return (
-    <MessagePrimitive.Root className="assistant">
+    <MessagePrimitive.Root className="assistant" role="article" aria-label="Assistant">
       {isWaiting && <span className="waiting" role="status" aria-label="The reply is on its way" />}
       <MessagePrimitive.Parts>
         {({ part }) => {
-          if (part.type === "text") return <MarkdownTextPrimitive />;
+          if (part.type === "text") return <MarkdownTextPrimitive components={MARKDOWN} />;
           return part.type === "tool-call" ? <ToolCall {...part} /> : null;
         }}
       </MessagePrimitive.Parts>
     </MessagePrimitive.Root>
+  );
+}
+
+/** A picture is only linked: fetched from where a reply says, it could carry away what was said. */
+const MARKDOWN = {
+  a: ({ href, children }: ComponentProps<"a">) => <Link href={href}>{children}</Link>,
+  img: ({ src, alt }: ComponentProps<"img">) => <Link href={String(src)}>{alt || String(src)}</Link>,
+};
+
+/** A link leaves the page as it is. One that would run a script comes without an address. */
+function Link({ href, children }: { href: string | undefined; children?: ReactNode }) {
+  if (!href) return children;
+  return (
+    <a href={href} target="_blank" rel="noopener noreferrer">
+      {children}
+    </a>
   );
 }
 

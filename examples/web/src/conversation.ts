@@ -6,6 +6,10 @@ import type { Message, Turn } from "./messages";
 import type { Outbox, Sent } from "./outbox";
 import { fetchStream } from "./stream";
 
+/** In characters, of which JavaScript counts some twice: the service decides in between. */
+const LONGEST = 100_000;
+const TOO_LONG = `A message has at most ${LONGEST} characters: shorten it, or send it in parts.`;
+
 export type Stored = { id: number; title: string; replayed: boolean };
 
 export class Conversation {
@@ -66,11 +70,14 @@ export class Conversation {
 
   /** The service has the history, so only the new message is sent. Its id is its key: sent again, it is stored once. */
   #request(message: Message) {
-    this.outbox.put({ id: message.id, text: textOf(message), conversationId: this.id });
+    const text = textOf(message);
+    // The service closes the connection on a body of more than 1 MiB, and a proxy may lose the reason that it gives.
+    if (text.length > LONGEST * 2) throw new Error(TOO_LONG);
+    this.outbox.put({ id: message.id, text, conversationId: this.id });
     this.onChange();
     return {
       headers: { Accept: "text/event-stream", Authorization: `Bearer ${this.token}`, "Idempotency-Key": message.id },
-      body: { message: textOf(message), conversation_id: this.id, ...(this.id === null && { title: this.title }) },
+      body: { message: text, conversation_id: this.id, ...(this.id === null && { title: this.title }) },
     };
   }
 
