@@ -18,14 +18,28 @@ export function ChatPage({ token, user }: { token: string; user: User }) {
   const [drafts] = useState(() => createDrafts(user.id));
   const { open } = useSyncExternalStore(conversations.subscribe, conversations.getState);
 
-  // The address holds the conversation's id, so that a reload finds it.
-  useEffect(() => void conversations.begin(Number(location.hash.slice(1)) || null), [conversations]);
+  // The address holds the conversation's id, so that a reload finds it, and another address opens another one.
+  useEffect(() => void conversations.begin(addressed()), [conversations]);
   const id = open?.id;
   useEffect(() => {
     if (id !== undefined) history.replaceState(null, "", id === null ? location.pathname : `#${id}`);
   }, [id]);
+  useEffect(() => {
+    function follow() {
+      const wanted = addressed();
+      if (wanted !== null) void conversations.openId(wanted);
+    }
+    addEventListener("hashchange", follow);
+    return () => removeEventListener("hashchange", follow);
+  }, [conversations]);
 
   return open && <OpenPage conversations={conversations} open={open} drafts={drafts} user={user} />;
+}
+
+/** The id of the conversation in the address. */
+function addressed(): number | null {
+  const id = Number(location.hash.slice(1));
+  return Number.isSafeInteger(id) && id > 0 ? id : null;
 }
 
 type OpenPageProps = { conversations: Conversations; open: Conversation; drafts: Drafts; user: User };

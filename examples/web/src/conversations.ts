@@ -68,6 +68,10 @@ export class Conversations {
     if (!isKept || !kept.isWhole) await this.#attempt(() => this.#read(key));
   };
 
+  /** Opens the conversation that an address names. */
+  readonly openId = (id: number): Promise<void> =>
+    this.open([...this.#kept.values()].find((conversation) => conversation.id === id)?.key ?? String(id));
+
   readonly rename = async (key: string, title: string): Promise<void> => {
     await this.#attempt(async () => {
       const id = this.#idOf(key);

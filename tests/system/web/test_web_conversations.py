@@ -83,6 +83,28 @@ async def test_an_address_of_no_conversation_begins_a_new_one_and_says_why(
     assert await texts(everyone) == [["Good morning!", "Echo: Good morning!"]]
 
 
+async def test_an_address_that_changes_opens_its_conversation_and_so_does_the_way_back(
+    page: Page, everyone: asyncpg.Connection
+) -> None:
+    addresses = {}
+    for text in ("First", "Second"):
+        await page.get_by_role("button", name="New conversation").click()
+        await say(page, text)
+        addresses[text] = await page.evaluate("location.hash")
+
+    await page.evaluate(f"location.hash = '{addresses['First']}'")
+    await expect(log(page)).to_have_text("FirstEcho: First")
+    assert await page.evaluate("location.hash") == addresses["First"]
+    await page.go_back()
+    await expect(log(page)).to_have_text("SecondEcho: Second")
+    await page.evaluate("location.hash = '2147483647'")
+    await expect(page.locator("aside").get_by_role("alert")).to_contain_text("not found")
+    await expect(log(page)).to_have_text("SecondEcho: Second")
+    await say(page, "Third")
+
+    assert await texts(everyone) == [["First", "Echo: First"], ["Second", "Echo: Second", "Third", "Echo: Third"]]
+
+
 async def test_the_list_says_that_it_could_not_be_read_and_is_read_by_another_try(page: Page, network: Proxy) -> None:
     await say(page, "Good morning!")
     network.refuse()
