@@ -12,10 +12,17 @@ export function createApi(token: string, baseUrl = location.origin) {
   const client = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${token}` }, fetch: orExplain });
 
   return {
-    /** The conversations, the one that was used last first. */
+    /** All conversations, the one that was used last first. */
     async list(): Promise<ListedConversation[]> {
-      const { data } = await client.GET("/api/conversations");
-      return data!;
+      const listed: ListedConversation[] = [];
+      let cursor: string | null = null;
+      do {
+        const query: { cursor?: string } = cursor === null ? {} : { cursor };
+        const { data, response } = await client.GET("/api/conversations", { params: { query } });
+        listed.push(...data!);
+        cursor = nextCursor(response);
+      } while (cursor !== null);
+      return listed;
     },
 
     /** All that was said, the oldest first: the service gives the newest page, and a link to the one before it. */

@@ -105,6 +105,18 @@ async def test_an_address_that_changes_opens_its_conversation_and_so_does_the_wa
     assert await texts(everyone) == [["First", "Echo: First"], ["Second", "Echo: Second", "Third", "Echo: Third"]]
 
 
+async def test_a_list_of_several_pages_is_shown_whole(page: Page, everyone: asyncpg.Connection) -> None:
+    await everyone.execute("""
+        INSERT INTO conversations (user_id, title, created_at, updated_at)
+        SELECT id, n, now() + n * interval '1 second', now() + n * interval '1 second'
+        FROM "user", generate_series(1, 1001) AS n
+    """)
+    await page.reload()
+
+    await expect(conversations(page)).to_have_count(1001)
+    await expect(conversations(page).last).to_have_text("1")
+
+
 async def test_the_list_says_that_it_could_not_be_read_and_is_read_by_another_try(page: Page, network: Proxy) -> None:
     await say(page, "Good morning!")
     network.refuse()
