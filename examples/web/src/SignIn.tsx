@@ -19,6 +19,11 @@ export function SignIn() {
     setProblem(reasonOf(error));
   }
 
+  function change() {
+    setIsNew(!isNew);
+    setProblem("");
+  }
+
   return (
     <main className="sign-in">
       <form onSubmit={submit}>
@@ -47,7 +52,7 @@ export function SignIn() {
         <button className="primary" disabled={isBusy}>
           {isNew ? "Sign up" : "Sign in"}
         </button>
-        <button type="button" className="link" onClick={() => setIsNew(!isNew)}>
+        <button type="button" className="link" onClick={change}>
           {isNew ? "I have an account" : "I am new here"}
         </button>
       </form>

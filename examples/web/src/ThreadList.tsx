@@ -25,7 +25,7 @@ export function ThreadList({ problem, onRetry, onChoose }: ThreadListProps) {
 }
 
 function Item({ onChoose }: { onChoose: () => void }) {
-  const [isRenaming, setIsRenaming] = useState(false);
+  const [isRenaming, setIsRenaming] = useState<boolean>();
   const aui = useAui();
   const title = useAuiState((state) => state.threadListItem.title);
   const isUnsent = useAuiState((state) => state.threadListItem.custom?.["isUnsent"]);
@@ -37,7 +37,7 @@ function Item({ onChoose }: { onChoose: () => void }) {
   if (isRenaming) return <Rename onDone={() => setIsRenaming(false)} />;
   return (
     <ThreadListItemPrimitive.Root className="thread-item">
-      <ThreadListItemPrimitive.Trigger className="thread-title" onClick={onChoose}>
+      <ThreadListItemPrimitive.Trigger className="thread-title" autoFocus={isRenaming === false} onClick={onChoose}>
         <ThreadListItemPrimitive.Title fallback="Untitled" />
       </ThreadListItemPrimitive.Trigger>
       {isUnsent === true && <span className="not-sent">not sent</span>}
@@ -72,6 +72,8 @@ function Rename({ onDone }: { onDone: () => void }) {
         defaultValue={title}
         maxLength={200}
         required
+        pattern=".*\S.*"
+        title="At least one letter"
         autoFocus
         onKeyDown={(event) => event.key === "Escape" && onDone()}
       />

@@ -36,6 +36,20 @@ async def test_a_wrong_password_is_said(page: Page) -> None:
     await expect(page.get_by_role("alert")).to_have_text("Invalid email or password")
 
 
+async def test_an_address_that_has_an_account_is_said_until_the_other_form_is_chosen(page: Page) -> None:
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_label("Name").fill("Ada Lovelace")
+    await fill_in_account(page)
+    await page.get_by_role("button", name="Sign up").click()
+    await expect(page.get_by_role("alert")).to_have_text("User already exists. Use another email.")
+
+    await page.get_by_role("button", name="I have an account").click()
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    await page.get_by_role("button", name="Sign in").click()
+
+    await expect(page.get_by_text("Ada Lovelace")).to_be_visible()
+
+
 async def test_the_next_person_in_the_same_tab_sees_nothing_of_the_one_before(page: Page, network: Proxy) -> None:
     await say(page, "Good morning!")
     network.refuse()

@@ -117,6 +117,23 @@ async def test_a_list_of_several_pages_is_shown_whole(page: Page, everyone: asyn
     await expect(conversations(page).last).to_have_text("1")
 
 
+async def test_a_title_is_not_blank_and_after_a_rename_the_keyboard_is_where_it_was(
+    page: Page, everyone: asyncpg.Connection
+) -> None:
+    await say(page, "Good morning!")
+    await choose(page, 0, "Rename")
+    await page.get_by_label("Title").fill("  ")
+    await page.get_by_label("Title").press("Enter")
+    await expect(page.get_by_label("Title")).to_have_value("  ")
+    assert await stored(everyone) == [("ada@example.com", "Good morning!", ["Good morning!", "Echo: Good morning!"])]
+
+    await page.get_by_label("Title").fill("Greetings")
+    await page.get_by_label("Title").press("Enter")
+
+    await expect(conversations(page)).to_have_text("Greetings")
+    await expect(conversations(page)).to_be_focused()
+
+
 async def test_the_list_says_that_it_could_not_be_read_and_is_read_by_another_try(page: Page, network: Proxy) -> None:
     await say(page, "Good morning!")
     network.refuse()
