@@ -13,6 +13,12 @@ const TOO_LONG = `A message has at most ${LONGEST} characters: shorten it, or se
 export type Stored = { id: number; title: string; replayed: boolean };
 
 export class Conversation {
+  /** Names the conversation in the page, as `id` is null until its first turn is stored. */
+  readonly key: string;
+  id: number | null;
+  readonly token: string;
+  readonly outbox: Outbox;
+  readonly onChange: (stored?: Stored) => void;
   readonly chat: Chat<Message>;
   /** Does the chat begin with all that was stored when the conversation was opened? */
   isWhole: boolean;
@@ -21,18 +27,20 @@ export class Conversation {
   /** A text that was taken back, and the id under which it may have been stored after all. */
   #takenBack: { id: string; text: string } | null = null;
 
-  /**
-   * `key` names the conversation in the page, as `id` is null until its first turn is stored.
-   * `messages` is null until the history could be read.
-   */
+  /** `messages` is null until the history could be read. */
   constructor(
-    readonly key: string,
-    public id: number | null,
+    key: string,
+    id: number | null,
     messages: Message[] | null,
-    readonly token: string,
-    readonly outbox: Outbox,
-    readonly onChange: (stored?: Stored) => void,
+    token: string,
+    outbox: Outbox,
+    onChange: (stored?: Stored) => void,
   ) {
+    this.key = key;
+    this.id = id;
+    this.token = token;
+    this.outbox = outbox;
+    this.onChange = onChange;
     this.isWhole = messages !== null;
     this.#read = messages?.length ?? 0;
     this.chat = new Chat<Message>({

@@ -9,6 +9,7 @@ import { threadsOf, type Thread } from "./threads";
 type State = { threads: Thread[]; open: Conversation | null; problem: string };
 
 export class Conversations {
+  readonly #token: string;
   readonly #api: Api;
   readonly #outbox: Outbox;
   readonly #kept = new Map<string, Conversation>();
@@ -18,10 +19,8 @@ export class Conversations {
   #begun = 0;
   #state: State = { threads: [], open: null, problem: "" };
 
-  constructor(
-    readonly token: string,
-    userId: string,
-  ) {
+  constructor(token: string, userId: string) {
+    this.#token = token;
     this.#api = createApi(token);
     this.#outbox = createOutbox(userId);
   }
@@ -106,7 +105,7 @@ export class Conversations {
 
   #keep(key: string, id: number | null, messages: Message[] | null): Conversation {
     const onChange = (stored?: Stored) => (stored ? this.#settle(key, stored) : this.#change({}));
-    const conversation = new Conversation(key, id, messages, this.token, this.#outbox, onChange);
+    const conversation = new Conversation(key, id, messages, this.#token, this.#outbox, onChange);
     this.#kept.set(key, conversation);
     return conversation;
   }
