@@ -50,7 +50,7 @@ function OpenPage({ conversations, open, drafts, user }: OpenPageProps) {
   const chat = useChat({ chat: open.chat });
   const runtime = useAISDKRuntime(chat, {
     // The option is generic over all kinds of messages; this chat has one.
-    toCreateMessage: ({ content }) => open.create(textOf({ parts: content })) as never,
+    toCreateMessage: ({ content }) => conversations.create(open, textOf({ parts: content })) as never,
     isSendDisabled: chat.status === "error", // First the message that could not be sent is sent, or taken back.
     adapters: {
       threadList: {

@@ -1,4 +1,6 @@
 // All conversations of the signed-in user: the list, and the one that is open.
+import type { CreateUIMessage } from "ai";
+
 import { createApi, type Api, type ListedConversation } from "./api";
 import { Conversation, type Stored } from "./conversation";
 import { toMessages, type Message } from "./messages";
@@ -70,6 +72,12 @@ export class Conversations {
   /** Opens the conversation that an address names. */
   readonly openId = (id: number): Promise<void> =>
     this.open([...this.#kept.values()].find((conversation) => conversation.id === id)?.key ?? String(id));
+
+  /** A user's new message. Whoever sends it stays where it was sent, even if another conversation is being read. */
+  readonly create = (conversation: Conversation, text: string): CreateUIMessage<Message> => {
+    this.#wanted = conversation.key;
+    return conversation.create(text);
+  };
 
   readonly rename = async (key: string, title: string): Promise<void> => {
     await this.#attempt(async () => {

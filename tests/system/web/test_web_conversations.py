@@ -4,13 +4,14 @@
 the README's picture anew.
 """
 
+import asyncio
 import os
 import subprocess
 from pathlib import Path
 
 import asyncpg
 import httpx
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.support.proxy import Proxy
 from tests.support.service import SERVICE_TOKEN
@@ -103,6 +104,31 @@ async def test_an_address_that_changes_opens_its_conversation_and_so_does_the_wa
     await say(page, "Third")
 
     assert await texts(everyone) == [["First", "Echo: First"], ["Second", "Echo: Second", "Third", "Echo: Third"]]
+
+
+async def test_whoever_sends_stays_although_another_conversation_was_being_read(
+    page: Page, everyone: asyncpg.Connection
+) -> None:
+    await say(page, "First")
+    await page.get_by_role("button", name="New conversation").click()
+    await say(page, "Second")
+    held: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
+
+    def hold(route: Route) -> None:
+        held.set_result(route)
+
+    await page.route("**/api/conversations/*", hold, times=1)
+
+    await conversations(page).filter(has_text="First").click()
+    route = await held
+    await say(page, "Third")
+    async with page.expect_response("**/api/conversations/*"):
+        await route.continue_()
+    await say(page, "Fourth")
+
+    said = [f"{text}Echo: {text}" for text in ("Second", "Third", "Fourth")]
+    await expect(log(page)).to_have_text("".join(said))
+    assert [len(said) for said in await texts(everyone)] == [2, 6]
 
 
 async def test_a_list_of_several_pages_is_shown_whole(page: Page, everyone: asyncpg.Connection) -> None:
