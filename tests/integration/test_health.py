@@ -271,7 +271,7 @@ async def test_ready_names_a_search_path_without_a_schema_that_the_role_may_use(
     assert response.json()["detail"].startswith(f"The role {role} may use no schema of its search_path (elsewhere):")
 
 
-# Our tables in a schema of their own, as an operator may have moved them or the migrations have made them there.
+# Our tables in a schema of their own, whether an operator moved them there or the migrations made them there.
 OWN_SCHEMA = (
     "CREATE SCHEMA chat",
     *(
@@ -310,9 +310,9 @@ async def test_ready_is_200_with_tables_in_a_schema_of_their_own(own_url: str, a
 ELSEWHERE = {
     "our tables": (
         OWN_SCHEMA,
-        f"{NOT_MIGRATED} it has no table conversations on the search_path, only one in the schema chat. Name that"
-        " schema too, as in ?search_path=chat,public in DATABASE_URL, or run 'alembic upgrade head' for a table"
-        " of its own.",
+        "There is no table conversations on the search_path, only one in the schema chat:"
+        " name that schema too, as in ?search_path=chat,public in DATABASE_URL,"
+        " or run 'alembic upgrade head' to make new, empty tables.",
     ),
     "better-auth's table": (
         ("CREATE SCHEMA auth", "ALTER TABLE user_sessions SET SCHEMA auth"),
@@ -374,8 +374,8 @@ async def test_ready_says_why_no_token_can_be_looked_up(
         response = await client.get("/health/ready")
 
     detail = (
-        f"Tokens cannot be looked up in user_sessions ({reason}): let it have better-auth's columns and types,"
-        " and the service's role read all that it stands on."
+        f"No token can be looked up in user_sessions ({reason}): give it the column types that better-auth makes,"
+        " and if it is a view, let the service's role read the tables behind it."
     )
     assert (response.status_code, response.json()) == (503, {"detail": detail})
     assert f"Not ready: {detail}" in caplog.messages

@@ -127,11 +127,11 @@ async def identify(connection: Connection, credentials: Credentials) -> str:
 
 
 async def check(connection: Connection) -> None:
-    """Raise DatabaseNotReady if no token can be looked up, because of a column's type or of what a view stands on."""
+    """Raise DatabaseNotReady if no token can be looked up: a column's type is wrong, or a view's table is closed."""
     try:
         await connection.fetch(_USER_OF_TOKEN, token="")
     except asyncpg.SyntaxOrAccessError as error:
         raise DatabaseNotReady(
-            f"Tokens cannot be looked up in user_sessions ({error.args[0]}): let it have better-auth's columns and"
-            " types, and the service's role read all that it stands on."
+            f"No token can be looked up in user_sessions ({error.args[0]}): give it the column types that better-auth"
+            " makes, and if it is a view, let the service's role read the tables behind it."
         ) from None

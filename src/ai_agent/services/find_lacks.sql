@@ -17,8 +17,8 @@ WITH needed AS (
 ), function AS (
     SELECT to_regprocedure(CAST(:function AS text)) AS oid
 ), hidden AS (
-    -- The schemas that have a missing table. Outside of the search_path, ours has its revision beside it, and another
-    -- program's has not.
+    -- The schemas that do have a missing table. Outside of the search_path, one of our names counts only with our
+    -- revision beside it, because another program may use the same name.
     SELECT needed.name AS table_name, nspname, pg_namespace.oid, path.entry IS NOT NULL AS is_on_path
     FROM needed
     JOIN pg_class AS found ON relname = needed.name AND relkind IN ('r', 'p', 'v', 'm', 'f')

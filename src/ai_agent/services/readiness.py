@@ -57,9 +57,9 @@ _SENTENCES = {
 # What to do about a missing table that another schema has.
 _ELSEWHERE = {
     "table": (
-        "The database is not at the migration that this release needs: it has no table {name} on the search_path,"
-        " only one in the schema {elsewhere}. Name that schema too, as in ?search_path={elsewhere},public in"
-        " DATABASE_URL, or run '{migrate}' for a table of its own."
+        "There is no table {name} on the search_path, only one in the schema {elsewhere}:"
+        " name that schema too, as in ?search_path={elsewhere},public in DATABASE_URL,"
+        " or run '{migrate}' to make new, empty tables."
     ),
     "better-auth table": (
         "There is no table {name} on the search_path, only one in the schema {elsewhere}:"
