@@ -38,15 +38,15 @@ MAKE_ROOM = (
 REMEDIES = {
     **dict.fromkeys(("42P07", "42710", "42723"), MAKE_ROOM),
     "25006": (
-        "; name the primary in DATABASE_URL, or where default_transaction_read_only is on, RESET it with ALTER ROLE or"
+        "; name the primary in DATABASE_URL, or if default_transaction_read_only is on, RESET it with ALTER ROLE or"
         " ALTER DATABASE"
     ),
     "3F000": "; CREATE SCHEMA first, with the name that DATABASE_URL or the role's search_path gives",
     "42501": "; migrate as the owner of the database, or GRANT CREATE ON SCHEMA public to this role",
-    "55P03": "; another transaction holds a table, and nothing was changed: try again when it has ended",
+    "55P03": "; another transaction has locked a table, and nothing was changed: try again once it has ended",
 }
 
-# The role's own limits are meant for requests. Here they would also end the wait for another migration.
+# The role's own limits are meant for requests, and would end even the wait for another migration.
 LIFT_TIMEOUTS = """
     SELECT set_config(name, '0', true)
     FROM pg_settings

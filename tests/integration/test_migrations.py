@@ -252,7 +252,7 @@ async def test_a_migration_waits_for_another_one_whatever_time_outs_the_database
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-async def test_a_table_that_somebody_holds_and_a_server_that_only_reads_are_one_sentence_with_the_way_out(
+async def test_a_locked_table_and_a_read_only_server_are_one_sentence_with_the_way_out(
     new_database: NewDatabase,
 ) -> None:
     url = await new_database()
@@ -260,14 +260,14 @@ async def test_a_table_that_somebody_holds_and_a_server_that_only_reads_are_one_
     other = await asyncpg.connect(url)
     async with other.transaction():
         await other.execute("LOCK TABLE messages")
-        held = await asyncio.to_thread(alembic, url, "upgrade", "head")
+        locked = await asyncio.to_thread(alembic, url, "upgrade", "head")
     await other.execute(f"ALTER DATABASE {urlsplit(url).path[1:]} SET default_transaction_read_only = on")
     await other.close()
     only_reads = await asyncio.to_thread(alembic, url, "upgrade", "head")
 
-    assert [process.returncode for process in (migrated, held, only_reads)] == [0, 255, 255]
+    assert [process.returncode for process in (migrated, locked, only_reads)] == [0, 255, 255]
     assert (
-        "lock timeout; another transaction holds a table, and nothing was changed: try again"
-        in held.stdout + held.stderr
+        "lock timeout; another transaction has locked a table, and nothing was changed: try again"
+        in locked.stdout + locked.stderr
     )
     assert "in a read-only transaction; name the primary in DATABASE_URL" in only_reads.stdout + only_reads.stderr
