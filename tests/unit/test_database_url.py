@@ -152,7 +152,7 @@ UNUSABLE = {
         "postgres://db/app?options=-c%20%20synchronous_commit%3Doff",
         "synchronous_commit",
     ),
-    "a plus sign for a space": ("postgres://db/app?options=-c+search_path%3Dapp", "write a space as %20"),
+    "a plus sign for a space": ("postgres://db/app?options=-c+search_path%3Dapp", "write a space as %20, not as +"),
     "read-only": ("postgres://db/app?options=--default-transaction-read-only%3Don", "default_transaction_read_only"),
     "JDBC's schema": ("postgres://db/app?currentSchema=app", "search_path"),
     "JDBC's kind of server": ("postgres://db/app?targetServerType=primary", "target_session_attrs"),

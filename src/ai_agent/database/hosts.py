@@ -21,8 +21,8 @@ _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Int
 _NOT_ABOUT_SETTINGS = ("28", "3D", "53", "57")
 
 _UNSETTLED = (
-    "a pooler refuses the time zone, the search_path or the role that DATABASE_URL asks for, and the role's own are"
-    " others: ALTER ROLE ... SET timezone = 'UTC', and SET search_path and SET role likewise"
+    "a pooler drops the time zone UTC, or the search_path or role that DATABASE_URL asks for: give them to the role"
+    " that logs in, with ALTER ROLE ... SET timezone = 'UTC', and SET search_path and SET role likewise"
 )
 
 _TAKES_WRITES = """

@@ -43,7 +43,7 @@ FROM (VALUES
 WHERE current_setting('ai_agent.connection', true) = '{{marker}}' AND current_setting(name, true) IS NOT NULL
 """
 
-# Where a pooler refuses or ignores a setting, the role's own value may be right.
+# Where a pooler refuses or ignores a setting, the role's own value may still be the right one.
 _UTC_HOLDS = "current_setting('TimeZone') IN ('UTC', 'Etc/UTC')"
 _PATH_HOLDS = """
 {path} IN (replace(current_setting('search_path'), ', ', ','), current_schema(), '"' || current_schema() || '"')

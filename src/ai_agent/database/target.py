@@ -163,7 +163,7 @@ def _read_settings(parameters: Parameters) -> dict[str, str]:
 
 
 def _read_options(parameters: Parameters) -> dict[str, str]:
-    """The settings among the server's command-line `options`, of which the last counts, and the rest as it is."""
+    """The settings that `options` gives the server, a later one before an earlier; what is no setting stays there."""
     settings, unread = {}, []
     text, source = parameters.get("options", "").strip(), parameters.source("options")
     for option in re.split(r"(?<!\\)\s+", re.sub(r"(?<!\S)-c\s+", "-c", text)):
@@ -173,7 +173,7 @@ def _read_options(parameters: Parameters) -> dict[str, str]:
             continue
         name = found[1].lower().replace("-", "_")
         if not re.fullmatch(r"[a-z_][a-z0-9_.$]*", name):
-            raise ConfigurationError(f"{source} has options with a name that is no setting's: write a space as %20")
+            raise ConfigurationError(f"{source} has options that name no setting: write a space as %20, not as +")
         check_option(name, source)
         if name != "client_encoding":  # asyncpg speaks UTF-8.
             settings[name] = re.sub(r"\\(.)", r"\1", found[2])
