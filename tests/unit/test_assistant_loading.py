@@ -96,8 +96,8 @@ def test_a_module_that_hides_the_sdk_is_named(file: str, name: str, folder: Path
 
     assert (process.returncode, process.stderr) == (
         3,
-        f"ai-agent cannot start: ASSISTANT: {name} in the working directory hides the OpenAI Agents SDK:"
-        " give it another name\n",
+        f"ai-agent cannot start: ASSISTANT: {name} in the working directory hides the OpenAI Agents SDK;"
+        f" rename {name}\n",
     )
 
 

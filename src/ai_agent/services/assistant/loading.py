@@ -45,12 +45,12 @@ def load(reference: str) -> "Assistant":
 
 
 def _hidden_by(error: ImportError) -> str | None:
-    """A sentence if the working directory, which servers put on the path, has a module with the name of the SDK's."""
+    """The sentence for a module in the working directory, which servers put on the path, with the SDK's name."""
     found = Path(error.path or "")
     if error.name is None or found.parent not in {Path.cwd(), Path.cwd() / error.name}:
         return None
     name = found.parent.name if found.stem == "__init__" else found.name
-    return f"ASSISTANT: {name} in the working directory hides the OpenAI Agents SDK: give it another name"
+    return f"ASSISTANT: {name} in the working directory hides the OpenAI Agents SDK; rename {name}"
 
 
 def _import(module: str) -> ModuleType:
