@@ -21,10 +21,10 @@ class Flow(FlowControl):
 
 
 class PatientTransport(asyncio.Transport):
-    """What a request that closes its connection writes to: it only half-closes while the request is still arriving.
+    """Carries the response after which the connection closes, and only half-closes it while the request still arrives.
 
-    A socket that is closed before everything was read resets the connection, which can destroy the response on its way.
-    The protocol closes the connection once the rest has arrived, or when it takes too long or is too large.
+    Closing a socket with unread bytes resets the connection, and the reset can destroy the response on its way. So the
+    protocol closes the connection later, once the rest has arrived, or if it takes too long or is too large.
     """
 
     def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:

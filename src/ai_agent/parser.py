@@ -1,15 +1,14 @@
-"""Parsing requests: httptools' parser, which reads a request for an upgrade here as if it asked for none."""
+"""How requests are parsed: by httptools, but a request for an upgrade is read as if it asked for none."""
 
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class Parser(HttpRequestParser):
-    """The parser of a connection until a request for an upgrade comes, which the next parser reads again.
+    """Parses a connection's requests. One that asks for an upgrade is parsed a second time, without its `Upgrade`.
 
-    By itself, httptools passes over the body of a request for an upgrade and takes it for the next request. A client
-    that asks for HTTP/2 first, such as Java's, would lose every message, and others could smuggle requests through a
-    proxy. So each of these requests is parsed a second time, without its `Upgrade`.
+    Otherwise httptools would take the body of that request for the next request. A client that asks for HTTP/2 first,
+    such as Java's, would lose every message, and others could smuggle requests through a proxy.
     """
 
     def __init__(self, protocol: HttpToolsProtocol) -> None:
@@ -18,7 +17,7 @@ class Parser(HttpRequestParser):
         self._protocol = protocol
 
     def asks_for_upgrade(self) -> bool:
-        """Whether the request will be parsed again. CONNECT will not: the parser takes any for an upgrade."""
+        """Whether the request will be parsed again. CONNECT will not, because it is an upgrade even without headers."""
         return self.should_upgrade() and self.get_method() != b"CONNECT"
 
     def feed_data(self, data: bytes | memoryview) -> None:  # type: ignore[override]  # No other type comes.
@@ -29,7 +28,7 @@ class Parser(HttpRequestParser):
         else:
             return
         if self.asks_for_upgrade():
-            # It takes a new parser, because one reads nothing more after a request that closes its connection.
+            # The parser is a new one, because this one may be at its end: after 'Connection: close' it reads no more.
             self._protocol.parser = Parser(self._protocol)
             self._protocol.parser.feed_data(self._head_without_upgrade() + rest)
 

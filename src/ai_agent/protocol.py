@@ -37,9 +37,9 @@ class Protocol(HttpToolsProtocol):
     - Fields in the trailer of a chunked body never become headers, because RFC 9110 (section 6.5.1) forbids it.
     - White space after a header is no part of its value, because RFC 9110 (section 5.5) excludes it on both sides.
     - A head is bounded in time and in size. So is the rest of a request that was answered before it was complete.
-    - A response arrives even if its request has not arrived whole and the connection is to be closed.
+    - A response arrives even if the connection closes after it and the request is still arriving.
     - When connections run short, the one that has been idle for longest is closed.
-    - A request for a WebSocket, or for any other upgrade, is read and answered like any other, with its body.
+    - A request for a WebSocket, or for another upgrade, is read with its body and gets an ordinary response.
     """
 
     parser: Parser
@@ -128,7 +128,7 @@ class Protocol(HttpToolsProtocol):
             return  # The parser will read the request again, or nobody waits for its response.
         super().on_headers_complete()
         if self.scope["method"] == "CONNECT":
-            self.cycle.keep_alive = False  # Nobody can say what follows.
+            self.cycle.keep_alive = False  # What follows it need not be HTTP.
         if not self.cycle.keep_alive:
             self.cycle.transport = PatientTransport(self.transport, self.cycle)
         self.headers = Trailer()
@@ -143,7 +143,7 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         super().shutdown()
         if self.cycle is not None:
-            self.cycle.transport = self.transport  # A stop has no patience.
+            self.cycle.transport = self.transport  # A stop does not wait for the rest of a request.
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _check_concurrency() -> None:
-    """Refuse what uvicorn answers with a traceback, and take an empty variable for an unset one, as settings do."""
+    """Refuse a value that would end uvicorn with a traceback. An empty one counts as unset, as in the settings."""
     workers = os.environ.get("WEB_CONCURRENCY", "")
     if not workers:
         os.environ.pop("WEB_CONCURRENCY", None)

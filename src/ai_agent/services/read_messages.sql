@@ -4,8 +4,8 @@
 -- :at and :id, the position before which the messages stand. There is no row when the conversation is not the user's.
 --
 -- The length of JSON is known only once it is made: a control character takes six bytes in it, and the number 1e300
--- takes 301. The query reads in batches of 3, 6, 12, and then 20 messages until the page is full, so that it makes
--- little JSON in vain, however long the messages are. It reads one message more than the page shows, to learn whether
+-- takes 301. The query reads batches of 3, 6, 12 and then 20 messages until the page is full: small ones first, so that
+-- a page of long messages makes little JSON in vain. It reads one message more than the page shows, to learn whether
 -- more follow.
 WITH RECURSIVE batch AS (
     SELECT

@@ -51,9 +51,9 @@ def to_messages(items: Iterable[Item]) -> list[Message]:
 
 
 def _put_texts_first(items: list[Item]) -> Iterator[Item]:
-    """The items with calls and their outputs together; a text between them goes first, as it is shown.
+    """The items, with each text between a call and its output moved before the call, where the stream shows it.
 
-    Otherwise the next turn would not be given the pair, because a message stands between.
+    Otherwise the next turn would be given neither the call nor the output, because a message stands between them.
     """
     calls: list[Item] = []
     for index, item in enumerate(items):
