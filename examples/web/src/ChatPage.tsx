@@ -18,7 +18,7 @@ export function ChatPage({ token, user }: { token: string; user: User }) {
   const [drafts] = useState(() => createDrafts(user.id));
   const { open } = useSyncExternalStore(conversations.subscribe, conversations.getState);
 
-  // The address holds the conversation's id, so that a reload finds it, and another address opens another one.
+  // The address holds the conversation's id, so that a reload finds it. A changed address opens its conversation.
   useEffect(() => void conversations.begin(addressed()), [conversations]);
   const id = open?.id;
   useEffect(() => {
@@ -36,7 +36,7 @@ export function ChatPage({ token, user }: { token: string; user: User }) {
   return open && <OpenPage conversations={conversations} open={open} drafts={drafts} user={user} />;
 }
 
-/** The id of the conversation in the address. */
+/** The id of the conversation that the address names, if it names one. */
 function addressed(): number | null {
   const id = Number(location.hash.slice(1));
   return Number.isSafeInteger(id) && id > 0 ? id : null;

@@ -45,7 +45,10 @@ export function Thread({ open, drafts, problem, onRetry, takeBack }: ThreadProps
   );
 }
 
-/** Puts back what was typed, and keeps what is typed. Its name changes with the first message and with its turn. */
+/**
+ * Puts the draft into the composer, then keeps what is typed. The draft's name changes when the first message is sent,
+ * and again when it is stored.
+ */
 function Draft({ name, drafts }: { name: string; drafts: Drafts }) {
   const aui = useAui();
   const text = useAuiState(({ composer }) => composer.text);
@@ -82,13 +85,13 @@ function AssistantMessage() {
   );
 }
 
-/** A picture is only linked: fetched from where a reply says, it could carry away what was said. */
+/** A picture becomes a link, because the address from which a page fetches one can carry away what was said. */
 const MARKDOWN = {
   a: ({ href, children }: ComponentProps<"a">) => <Link href={href}>{children}</Link>,
   img: ({ src, alt }: ComponentProps<"img">) => <Link href={String(src)}>{alt || String(src)}</Link>,
 };
 
-/** A link leaves the page as it is. One that would run a script comes without an address. */
+/** A link opens a tab of its own, so the page stays. react-markdown takes the address from one that runs a script. */
 function Link({ href, children }: { href: string | undefined; children?: ReactNode }) {
   if (!href) return children;
   return (

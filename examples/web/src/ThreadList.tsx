@@ -73,7 +73,7 @@ function Rename({ onDone }: { onDone: () => void }) {
         maxLength={200}
         required
         pattern=".*\S.*"
-        title="At least one letter"
+        title="The title must not be blank"
         autoFocus
         onKeyDown={(event) => event.key === "Escape" && onDone()}
       />

@@ -6,7 +6,7 @@ import type { Message, Turn } from "./messages";
 import type { Outbox, Sent } from "./outbox";
 import { fetchStream } from "./stream";
 
-/** In characters, of which JavaScript counts some twice: the service decides in between. */
+/** In characters. JavaScript counts some as two, so the page refuses only what is twice as long; the service decides. */
 const LONGEST = 100_000;
 const TOO_LONG = `A message has at most ${LONGEST} characters: shorten it, or send it in parts.`;
 
@@ -62,7 +62,7 @@ export class Conversation {
     return Array.from(textOf(this.chat.messages[0]).trim().split("\n")[0]!).slice(0, 60).join("");
   }
 
-  /** Under which name is what was typed kept? All conversations in which nothing was said yet are one. */
+  /** The name under which the draft is kept. The conversations in which nothing was said share one. */
   get draftName(): string {
     return String(this.id ?? (this.chat.messages.length ? this.key : "new"));
   }
@@ -79,7 +79,7 @@ export class Conversation {
   /** The service has the history, so only the new message is sent. Its id is its key: sent again, it is stored once. */
   #request(message: Message) {
     const text = textOf(message);
-    // The service closes the connection on a body of more than 1 MiB, and a proxy may lose the reason that it gives.
+    // The service refuses a body of more than 1 MiB and closes the connection, so a proxy may lose the reason.
     if (text.length > LONGEST * 2) throw new Error(TOO_LONG);
     this.outbox.put({ id: message.id, text, conversationId: this.id });
     this.onChange();

@@ -73,7 +73,7 @@ export class Conversations {
   readonly openId = (id: number): Promise<void> =>
     this.open([...this.#kept.values()].find((conversation) => conversation.id === id)?.key ?? String(id));
 
-  /** A user's new message. Whoever sends it stays where it was sent, even if another conversation is being read. */
+  /** A user's new message. The page stays in its conversation, even if another one is being read. */
   readonly create = (conversation: Conversation, text: string): CreateUIMessage<Message> => {
     this.#wanted = conversation.key;
     return conversation.create(text);

@@ -1,7 +1,7 @@
 // What was typed and not sent, kept for each conversation: it outlives a change of conversation, a reload and a sign-in.
 export type Drafts = ReturnType<typeof createDrafts>;
 
-/** Each user has their own, as a tab can see several users come and go. */
+/** Each user has their own, because several users may sign in to the same tab, one after the other. */
 export function createDrafts(userId: string) {
   const name = `typed by ${userId}`;
   const texts = new Map<string, string>(JSON.parse(sessionStorage.getItem(name) ?? "[]") as [string, string][]);
@@ -9,14 +9,14 @@ export function createDrafts(userId: string) {
   return {
     of: (conversation: string): string => texts.get(conversation) ?? "",
 
-    /** Keeps the text, or forgets the one before if there is none. */
+    /** Keeps the text in place of the one before. An empty text leaves none. */
     keep(conversation: string, text: string): void {
       if (text) texts.set(conversation, text);
       else texts.delete(conversation);
       try {
         sessionStorage.setItem(name, JSON.stringify([...texts]));
       } catch {
-        // The browser has no more room. The text stays in the page, and a reload finds the one before.
+        // The browser's storage is full. The text stays in the page, but a reload finds the one before.
       }
     },
   };
