@@ -58,7 +58,7 @@ def test_a_host_that_is_none_is_one_sentence(tmp_path: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "70000", "http"])
-def test_a_port_that_is_none_is_one_sentence(tmp_path: Path, port: str) -> None:
+def test_an_invalid_port_is_one_sentence(tmp_path: Path, port: str) -> None:
     command = [*AI_AGENT, f"--port={port}"]
     ended = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=30)
 

@@ -97,7 +97,7 @@ def test_a_websocket_is_declined_by_an_ordinary_response_and_its_query_not_logge
 
 
 async def exchange_in_parts(url: str, *parts: bytes) -> bytes:
-    """Everything that the server answers to these parts, each of which it reads by itself."""
+    """Everything that the server answers to these parts, which it reads one at a time."""
     reader, writer = await connect(url)
     for part in parts:
         writer.write(part)
@@ -159,7 +159,7 @@ async def test_what_follows_connect_is_no_further_request(service_url: str) -> N
 async def test_a_response_to_half_a_request_arrives_even_if_the_connection_is_to_be_closed(
     headers: tuple[bytes, ...], service_url: str
 ) -> None:
-    """nginx asks for that by default, and makes a 502 of a connection that is reset while it still sends."""
+    """nginx asks for that by default, and answers 502 if the connection is reset while it is still sending."""
     data = request(b"POST /api/chat", b"Connection: close", *headers, body=b"a" * (MIB + 200_000))
 
     for _ in range(10):

@@ -221,7 +221,7 @@ async def test_a_logical_replica_goes_on_with_new_ids_once_its_sequences_are_set
     url = await migrated_database(USER_SESSIONS, user_session())
     service, headers = start_service(DATABASE_URL=url), {"Authorization": "Bearer token"}
     taken = await send(service.url, headers, "before")
-    # Rows are replicated, and what the sequences have given is not.
+    # Logical replication carries the rows, but not how far the sequences have come.
     await run_sql(url, *(f"ALTER SEQUENCE {table}_id_seq RESTART" for table in ("conversations", "messages")))
 
     await run_sql(url, *operations.statements("**A logical replica**"))

@@ -17,11 +17,11 @@ CANNOT_START = {
         {"DATABASE_URL": "postgresql://db/app?sslmode=strict"},
         "DATABASE_URL has an unknown sslmode; use one of disable, allow, prefer, require, verify-ca, verify-full",
     ),
-    "workers that are no number": (
+    "a WEB_CONCURRENCY that is not a number": (
         {"DATABASE_URL": "postgresql://db/app", "WEB_CONCURRENCY": "auto"},
         "WEB_CONCURRENCY must be a number of workers",
     ),
-    "an empty number of workers": (
+    "an empty WEB_CONCURRENCY, which counts as unset": (
         {"WEB_CONCURRENCY": ""},
         "DATABASE_URL is not set; .env.example shows every setting",
     ),

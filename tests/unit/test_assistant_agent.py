@@ -155,7 +155,7 @@ async def test_a_call_is_shown_with_its_output_and_both_are_made_between_the_tex
 @pytest.mark.parametrize(
     "input_filter", [remove_all_tools, lambda data: data.clone(new_items=())], ids=["the SDK's", "one that leaves none"]
 )
-async def test_what_a_handoffs_filter_takes_from_the_next_agent_stays_in_the_turn(
+async def test_what_a_handoffs_filter_hides_from_the_next_agent_stays_in_the_turn(
     input_filter: Any, model: ModelServer, agent_of: AgentOf, api: Any
 ) -> None:
     calls = (Call("clock", '{"city": "Karachi"}', "call_1"), Call("transfer_to_other", "{}", "call_2"))
@@ -310,9 +310,7 @@ async def test_an_event_without_choices_does_not_end_the_turn(model: ModelServer
     assert messages == [Message("assistant", "Hello", None)]
 
 
-async def test_others_get_their_turn_between_two_parts_that_arrive_together(
-    model: ModelServer, agent_of: AgentOf
-) -> None:
+async def test_other_tasks_run_between_two_parts_that_arrive_together(model: ModelServer, agent_of: AgentOf) -> None:
     choices = [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop"}]
     model.default = Reply(raw=(json.dumps({"choices": choices}),) * 50 + ("[DONE]",))
     rounds = 0

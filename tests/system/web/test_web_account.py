@@ -36,7 +36,7 @@ async def test_a_wrong_password_is_said(page: Page) -> None:
     await expect(page.get_by_role("alert")).to_have_text("Invalid email or password")
 
 
-async def test_an_address_that_has_an_account_is_said_until_the_other_form_is_chosen(page: Page) -> None:
+async def test_a_failed_sign_up_says_why_until_the_other_form_is_chosen(page: Page) -> None:
     await page.get_by_role("button", name="Sign out").click()
     await page.get_by_label("Name").fill("Ada Lovelace")
     await fill_in_account(page)

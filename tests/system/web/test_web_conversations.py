@@ -84,7 +84,7 @@ async def test_an_address_of_no_conversation_begins_a_new_one_and_says_why(
     assert await texts(everyone) == [["Good morning!", "Echo: Good morning!"]]
 
 
-async def test_an_address_that_changes_opens_its_conversation_and_so_does_the_way_back(
+async def test_a_changed_address_opens_its_conversation_and_so_does_going_back(
     page: Page, everyone: asyncpg.Connection
 ) -> None:
     addresses = {}
@@ -106,7 +106,7 @@ async def test_an_address_that_changes_opens_its_conversation_and_so_does_the_wa
     assert await texts(everyone) == [["First", "Echo: First"], ["Second", "Echo: Second", "Third", "Echo: Third"]]
 
 
-async def test_whoever_sends_stays_although_another_conversation_was_being_read(
+async def test_the_page_stays_where_a_message_was_sent_although_another_conversation_is_being_read(
     page: Page, everyone: asyncpg.Connection
 ) -> None:
     await say(page, "First")
@@ -143,7 +143,7 @@ async def test_a_list_of_several_pages_is_shown_whole(page: Page, everyone: asyn
     await expect(conversations(page).last).to_have_text("1")
 
 
-async def test_a_title_is_not_blank_and_after_a_rename_the_keyboard_is_where_it_was(
+async def test_a_blank_title_is_refused_and_a_rename_keeps_the_focus_on_its_conversation(
     page: Page, everyone: asyncpg.Connection
 ) -> None:
     await say(page, "Good morning!")

@@ -38,7 +38,7 @@ async def test_a_text_that_was_sent_is_a_draft_no_longer(page: Page, everyone: a
     assert await texts(everyone) == [["Good morning!", "Echo: Good morning!", "Are you there?", "Echo: Are you there?"]]
 
 
-async def test_a_draft_outlives_the_session_that_ended_elsewhere(page: Page, everyone: asyncpg.Connection) -> None:
+async def test_a_draft_outlives_a_user_session_that_ended_elsewhere(page: Page, everyone: asyncpg.Connection) -> None:
     await composer(page).fill("Good morning, it is")
     await everyone.execute("DELETE FROM user_sessions")
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # As when a tab is shown again.
