@@ -68,7 +68,7 @@ async def test_the_function_is_granted_where_it_is_not_for_everybody(
     role_url = await app_role(url)
     service = start_service(DATABASE_URL=role_url)
     before = await readiness(service.url)
-    [grant] = operations.statements("Where functions are not for everybody")
+    [grant] = operations.statements("Where PUBLIC may not execute new functions")
 
     await run_sql(url, grant.replace(operations.ROLE, urlsplit(role_url).username or ""))
 
