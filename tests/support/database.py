@@ -105,6 +105,6 @@ async def until_the_service_is_gone(database: asyncpg.Connection, name: str = "a
 
 
 async def until(database: asyncpg.Connection, question: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await database.fetchval(question):  # noqa: ASYNC110  # The event is in another process.
             await asyncio.sleep(0.01)  # The question must not slow down what it waits for.
