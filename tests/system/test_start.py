@@ -52,6 +52,24 @@ def test_a_start_that_cannot_succeed_ends_with_one_sentence(
     assert ended.stderr == f"ai-agent cannot start: {sentence}\n"
 
 
+CANNOT_LISTEN = {
+    "a port above the highest": ("--port=70000", "70000 is not in the range 0<=x<=65535."),
+    "a port below zero": ("--port=-1", "-1 is not in the range 0<=x<=65535."),
+    "a folder that is missing": ("--uds=missing/service.sock", "There is no folder missing: make it first."),
+    "a folder for a socket": ("--uds=/", "File '/' is a directory."),
+    "a long path": (f"--uds={'x' * 120}", "The path is too long: at most 103 bytes are allowed."),
+}
+
+
+@pytest.mark.parametrize(("argument", "reason"), CANNOT_LISTEN.values(), ids=CANNOT_LISTEN.keys())
+def test_an_address_that_is_none_is_one_sentence(argument: str, reason: str, tmp_path: Path) -> None:
+    ended = serve(tmp_path, argument, DATABASE_URL="postgresql://127.0.0.1:1/app")
+
+    option, _, _ = argument.partition("=")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[-1] == f"Error: Invalid value for '{option}': {reason}"
+
+
 def test_uvicorn_itself_can_serve_the_app_too(tmp_path: Path) -> None:
     ended = serve(tmp_path, server="uvicorn ai_agent.main:app")
 
