@@ -1,8 +1,10 @@
-"""How many files the process may open, which bounds the connections that it can accept."""
+"""The files that the process opens: the three standard ones, and how many more, which bounds its connections."""
 
 import logging
+import os
 import sys
 from functools import cache
+from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -11,6 +13,19 @@ ENOUGH = 65536
 
 # Below this limit, ordinary traffic comes near it.
 FEW = 1024
+
+
+def open_missing_streams() -> None:
+    """Open the null device as stdin, stdout and stderr where a supervisor has closed them.
+
+    Otherwise a socket would get the number of one of them, and be closed or written to as if it were that one.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The system gives it the lowest free number, which is that of the missing stream.
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # It stays open.
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def raise_limit() -> None:

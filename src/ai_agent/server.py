@@ -26,6 +26,7 @@ OPTIONS: dict[str, Any] = {
 
 def main() -> None:
     """Serve in production: run uvicorn's command with these options as defaults, which its arguments can change."""
+    open_files.open_missing_streams()
     _check_concurrency()
     open_files.raise_limit()
     _check_addresses()

@@ -92,6 +92,23 @@ def test_someone_at_a_terminal_sees_each_step(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("closed", ["<&-", "<&- 2>&-"])
+def test_a_trial_starts_where_a_supervisor_has_closed_its_streams(closed: str, tmp_path: Path) -> None:
+    with (tmp_path / "output").open("w") as output:
+        process = subprocess.Popen(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *AI_AGENT],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=output,
+            stderr=output,
+        )
+    wait_until_ready(process, lambda: "Ctrl-C stops" in page(tmp_path), tmp_path / "output")
+    process.terminate()
+
+    assert process.wait(timeout=20) == 143, page(tmp_path)
+    assert "Traceback" not in page(tmp_path)
+
+
 def log(folder: Path) -> str:
     file = folder / ".trial/postgres.log"
     return file.read_text() if file.exists() else ""

@@ -70,6 +70,20 @@ def test_an_address_that_is_none_is_one_sentence(argument: str, reason: str, tmp
     assert ended.stderr.splitlines()[-1] == f"Error: Invalid value for '{option}': {reason}"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_the_service_starts_where_a_supervisor_has_closed_its_streams(
+    closed: str, tmp_path: Path, start_service: StartService
+) -> None:
+    service = start_service(
+        "--workers=2",
+        under=["sh", "-c", f'exec "$@" {closed}', "sh"],
+        DATABASE_URL="postgresql://127.0.0.1:1/app",
+    )
+
+    assert httpx.get(f"{service.url}/health").status_code == 200
+    assert "Traceback" not in service.log.read_text()
+
+
 def test_uvicorn_itself_can_serve_the_app_too(tmp_path: Path) -> None:
     ended = serve(tmp_path, server="uvicorn ai_agent.main:app")
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from ai_agent.local.programs import TrialError
 from ai_agent.local.signals import Stopped, note_signals
 from ai_agent.local.supervisor import supervise
+from ai_agent.open_files import open_missing_streams
 
 MANUAL = """\
 With DATABASE_URL set, in the environment or in .env, that database is migrated and served.
@@ -24,6 +25,7 @@ Ctrl-C stops the service and its PostgreSQL."""
 
 def main() -> None:
     """Serve on this machine until a signal ends it."""
+    open_missing_streams()
     note_signals()
     arguments = _parse()
     try:
