@@ -327,6 +327,7 @@ def test_a_header_of_the_contract_that_is_sent_twice_is_refused(send: Send, toke
         422,
         {"detail": "The request has more than one Idempotency-Key: send one."},
     )
+    assert read(send(request(b"POST /api/chat", JSON, key, key, body=body))) == (401, {"detail": ANY})
 
 
 @pytest.mark.parametrize("data", NOT_HTTP.values(), ids=NOT_HTTP.keys())

@@ -60,9 +60,9 @@ class CallerRoute(APIRoute):
         async def handle_for_caller(starlette_request: Request) -> Response:
             request = CallerRequest(starlette_request.scope, starlette_request.receive)
             state = request.app.state
-            _refuse_repeated_headers(request)
             _note_conversation(request)
             credentials = self.read_credentials(request, state.settings)
+            _refuse_repeated_headers(request)
             if isinstance(credentials, auth.ServedUser):
                 logs.current.get().actor = "service"
             if self.body_field is not None:
