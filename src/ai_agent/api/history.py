@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from starlette.datastructures import URL
 
 from ai_agent.api.caller import CallerRoute, CurrentCaller
@@ -16,6 +16,7 @@ from ai_agent.api.schemas import (
     ConversationId,
     ConversationListResponse,
     Title,
+    check_integer,
 )
 from ai_agent.services import conversations, cursors
 from ai_agent.services.conversations import Page
@@ -29,7 +30,11 @@ router = APIRouter(
     generate_unique_id_function=operation_id,
 )
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="The largest number of rows in the response.")]
+Limit = Annotated[
+    int,
+    Query(ge=1, le=1000, description="The largest number of rows in the response."),
+    BeforeValidator(check_integer),
+]
 Cursor = Annotated[
     str, Query(description="Where the page begins: follow the previous page's `Link` rather than make a cursor.")
 ]

@@ -4,13 +4,15 @@ import re
 from typing import Annotated, Any
 
 from fastapi import Header, Path
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, JsonValue, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, JsonValue, WithJsonSchema
+from pydantic_core import PydanticKnownError
 
 from ai_agent.database.models import Role
 
 MAX_MESSAGE_LENGTH = 100_000
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_INTEGER = re.compile("-?[0-9]+")
 
 # How the OpenAPI document describes the checks below.
 TEXT: dict[str, JsonValue] = {"pattern": r"^[^\x00]*$"}
@@ -34,6 +36,13 @@ def check_visible(value: str) -> str:
     return value
 
 
+def check_integer(value: str) -> str:
+    """Refuse what pydantic would read as an integer too: `1_0`, `1.0`, `+1` and white space around a number."""
+    if not _INTEGER.fullmatch(value):
+        raise PydanticKnownError("int_parsing")
+    return value
+
+
 # Its default is an empty string, because FastAPI does more work on a union with None.
 IdempotencyKey = Annotated[
     str,
@@ -54,7 +63,9 @@ Title = Annotated[
     AfterValidator(check_visible),
 ]
 
-ConversationId = Annotated[Id, Path(ge=-(2**63), lt=2**63, description="The conversation's id.")]
+ConversationId = Annotated[
+    Id, Path(ge=-(2**63), lt=2**63, description="The conversation's id."), BeforeValidator(check_integer)
+]
 
 
 class ConversationListResponse(BaseModel):
