@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from ai_agent.local.postgres import run_postgres
+from ai_agent.local.programs import TrialError, find_postgres, major_version
 from tests.support.app import client_of, make_settings, running
 from tests.support.database import FAST, USER_SESSIONS, migrate, run_sql
 
@@ -50,3 +51,22 @@ async def test_a_key_that_somebody_gave_no_finite_time_is_older_or_younger_than_
     await database.close()
     assert [first.status_code, again.status_code] == [200, 200]
     assert (again.json() == first.json(), "Idempotency-Replayed" in again.headers) == (known, known)
+
+
+def test_a_trials_data_of_another_version_is_one_sentence_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not DEBIAN:
+        pytest.skip("Debian's PostgreSQL is not installed")
+    monkeypatch.delenv("POSTGRES_BIN", raising=False)  # The server of the other tests may still need it.
+    with run_postgres(tmp_path, *FAST):
+        made_by = major_version(find_postgres())
+    monkeypatch.setenv("POSTGRES_BIN", str(DEBIAN[0]))
+
+    with pytest.raises(TrialError) as refused, run_postgres(tmp_path, *FAST):
+        pass
+
+    assert str(refused.value) == (
+        f"the data in {tmp_path} is PostgreSQL {made_by}'s, and PostgreSQL {DEBIAN[0].parent.name} cannot read it:"
+        f" name the folder of a `postgres` {made_by} in POSTGRES_BIN, or start elsewhere to begin anew"
+    )

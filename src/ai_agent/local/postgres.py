@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from ai_agent.local.programs import TrialError, find_launcher, find_postgres, open_to
+from ai_agent.local.programs import TrialError, find_launcher, find_postgres, major_version, open_to
 from ai_agent.local.signals import pause
 
 if sys.platform != "win32":
@@ -35,6 +35,7 @@ def run_postgres(directory: Path, *options: str) -> Iterator[str]:
     with _lock(directory) as lock:
         if not (directory / "data").exists():
             _initialize(directory, [*launcher, str(binaries / "initdb")], lock)
+        _check_version(directory, binaries)
         # With the lock held this file is stale, even if its process id belongs to another process by now.
         (directory / "data/postmaster.pid").unlink(missing_ok=True)
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(free_port())}
@@ -42,6 +43,17 @@ def run_postgres(directory: Path, *options: str) -> Iterator[str]:
         words = (f"--{name}={value}" for name, value in settings.items())
         with _server(directory, [*launcher, str(binaries / "postgres"), *words], lock):
             yield f"postgresql://postgres:{_read_password(directory)}@127.0.0.1:{settings['port']}/postgres"
+
+
+def _check_version(directory: Path, binaries: Path) -> None:
+    """Refuse data of another major version, which PostgreSQL itself would call damaged."""
+    with suppress(OSError):  # Without this file, PostgreSQL says so itself.
+        version = (directory / "data/PG_VERSION").read_text().strip()
+        if version != (other := major_version(binaries)):
+            raise TrialError(
+                f"the data in {directory} is PostgreSQL {version}'s, and PostgreSQL {other} cannot read it:"
+                f" name the folder of a `postgres` {version} in POSTGRES_BIN, or start elsewhere to begin anew"
+            )
 
 
 def _read_password(directory: Path) -> str:

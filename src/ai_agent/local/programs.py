@@ -52,6 +52,13 @@ def _postgres_folders() -> Iterator[Path]:
         yield Path(program).parent
 
 
+def major_version(binaries: Path) -> str:
+    """The major version of the programs in this folder, such as "18"."""
+    words = [str(binaries / "postgres"), "--version"]
+    said = subprocess.run(words, check=False, capture_output=True, text=True).stdout
+    return said.partition("(PostgreSQL) ")[2].partition(".")[0]
+
+
 def find_launcher(*options: str) -> list[str]:
     """Return the words to put before PostgreSQL's programs: they end with this process, and never run as root.
 
