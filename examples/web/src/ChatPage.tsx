@@ -5,9 +5,10 @@ import { useAISDKRuntime } from "@assistant-ui/react-ai-sdk";
 import { useEffect, useState, useSyncExternalStore } from "react";
 
 import { Account } from "./Account";
-import { textOf, type Conversation } from "./conversation";
+import type { Conversation } from "./conversation";
 import { Conversations } from "./conversations";
 import { createDrafts, type Drafts } from "./drafts";
+import { textOf } from "./messages";
 import { Thread } from "./Thread";
 import { ThreadList } from "./ThreadList";
 
@@ -85,6 +86,7 @@ function OpenPage({ conversations, open, drafts, user }: OpenPageProps) {
           problem={problem}
           onRetry={conversations.retry}
           takeBack={() => conversations.takeBack(open)}
+          readEarlier={() => conversations.readEarlier(open)}
         />
       </div>
     </AssistantRuntimeProvider>

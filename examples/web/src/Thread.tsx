@@ -8,6 +8,7 @@ import { useEffect, useRef, type ComponentProps, type ReactNode } from "react";
 
 import type { Conversation } from "./conversation";
 import type { Drafts } from "./drafts";
+import { Earlier } from "./Earlier";
 import { Problem } from "./Problem";
 import { ToolCall } from "./ToolCall";
 
@@ -17,9 +18,10 @@ type ThreadProps = {
   problem: string;
   onRetry: () => void;
   takeBack: () => Promise<string>;
+  readEarlier: () => Promise<void>;
 };
 
-export function Thread({ open, drafts, problem, onRetry, takeBack }: ThreadProps) {
+export function Thread({ open, drafts, problem, onRetry, takeBack, readEarlier }: ThreadProps) {
   const isRunning = useAuiState(({ thread }) => thread.isRunning);
   const isShown = useAuiState(({ threads }) => threads.mainThreadId === open.key); // One render after it was opened.
   return (
@@ -27,6 +29,7 @@ export function Thread({ open, drafts, problem, onRetry, takeBack }: ThreadProps
       <ThreadPrimitive.Viewport className="viewport">
         <Problem problem={problem} onRetry={onRetry} />
         <ThreadPrimitive.Empty>{!problem && <h1 className="welcome">What is on your mind?</h1>}</ThreadPrimitive.Empty>
+        {isShown && <Earlier key={open.key} isThere={Boolean(open.history?.earlier)} read={readEarlier} />}
         <div className="messages" role="log" aria-label="Messages" aria-busy={isRunning}>
           <ThreadPrimitive.Messages>
             {({ message }) => (message.role === "user" ? <UserMessage /> : <AssistantMessage />)}

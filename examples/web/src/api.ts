@@ -7,9 +7,22 @@ export type ListedConversation = Pick<components["schemas"]["ConversationListRes
 export type StoredMessage = components["schemas"]["MessageResponse"];
 export type Api = ReturnType<typeof createApi>;
 
+/** The newest messages of a conversation, the oldest first, and the cursor of the page before them. */
+export type History = { rows: StoredMessage[]; earlier: string | null };
+
+/** In messages: what a person looks at, and what a browser shows at once. */
+const PAGE = 100;
+
 /** `baseUrl` is the service's origin: the page's own here, or another one that the service's CORS_ORIGINS names. */
 export function createApi(token: string, baseUrl = location.origin) {
   const client = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${token}` }, fetch: orExplain });
+
+  async function page(id: number, cursor: string | null): Promise<History> {
+    const { data, response } = await client.GET("/api/conversations/{conversation_id}", {
+      params: { path: { conversation_id: id }, query: { limit: PAGE, ...(cursor !== null && { cursor }) } },
+    });
+    return { rows: data!.messages, earlier: nextCursor(response) };
+  }
 
   return {
     /** All conversations, the one that was used last first. */
@@ -25,19 +38,22 @@ export function createApi(token: string, baseUrl = location.origin) {
       return listed;
     },
 
-    /** All that was said, the oldest first: the service gives the newest page, and a link to the one before it. */
-    async history(id: number): Promise<StoredMessage[]> {
-      const messages: StoredMessage[] = [];
-      let cursor: string | null = null;
-      do {
-        const { data, response } = await client.GET("/api/conversations/{conversation_id}", {
-          params: { path: { conversation_id: id }, query: cursor === null ? {} : { cursor } },
-        });
-        messages.unshift(...data!.messages);
-        cursor = nextCursor(response);
-      } while (cursor !== null);
-      return messages;
+    /** The newest page of what was said; or what is known of it, and all that was said since. Ids ascend. */
+    async history(id: number, known: History | null): Promise<History> {
+      const newest = await page(id, null);
+      if (known === null) return newest;
+      const last = known.rows.at(-1)?.id ?? 0;
+      let { rows, earlier } = newest;
+      while (earlier !== null && rows[0]!.id > last) {
+        const before = await page(id, earlier);
+        rows = [...before.rows, ...rows];
+        earlier = before.earlier;
+      }
+      return { rows: [...known.rows, ...rows.filter((row) => row.id > last)], earlier: known.earlier };
     },
+
+    /** The page before what was read. */
+    earlier: (id: number, cursor: string): Promise<History> => page(id, cursor),
 
     async rename(id: number, title: string): Promise<void> {
       await client.PATCH("/api/conversations/{conversation_id}", {

@@ -2,7 +2,8 @@
 import { Chat } from "@ai-sdk/react";
 import { DefaultChatTransport, type CreateUIMessage } from "ai";
 
-import type { Message, Turn } from "./messages";
+import type { History } from "./api";
+import { textOf, toMessages, type Message, type Turn } from "./messages";
 import type { Outbox, Sent } from "./outbox";
 import { fetchStream } from "./stream";
 
@@ -20,18 +21,20 @@ export class Conversation {
   readonly outbox: Outbox;
   readonly onChange: (stored?: Stored) => void;
   readonly chat: Chat<Message>;
-  /** Does the chat begin with all that was stored when the conversation was opened? */
-  isWhole: boolean;
-  /** How many of the chat's messages were read from the service. */
+  /** Does the chat begin with the newest messages that were stored when the conversation was opened? */
+  isRead: boolean;
+  /** What was read from the service, with which the chat begins; null if nothing was. */
+  history: History | null;
+  /** How many of the chat's messages are known to be in the service's history. */
   #read: number;
   /** A text that was taken back, and the id under which it may have been stored after all. */
   #takenBack: { id: string; text: string } | null = null;
 
-  /** `messages` is null until the history could be read. */
+  /** `history` is null until it could be read. */
   constructor(
     key: string,
     id: number | null,
-    messages: Message[] | null,
+    history: History | null,
     token: string,
     outbox: Outbox,
     onChange: (stored?: Stored) => void,
@@ -41,10 +44,12 @@ export class Conversation {
     this.token = token;
     this.outbox = outbox;
     this.onChange = onChange;
-    this.isWhole = messages !== null;
-    this.#read = messages?.length ?? 0;
+    this.isRead = history !== null;
+    this.history = history;
+    const messages = toMessages(history?.rows ?? []);
+    this.#read = messages.length;
     this.chat = new Chat<Message>({
-      messages: messages ?? [],
+      messages,
       transport: new DefaultChatTransport({
         api: "/api/chat",
         fetch: fetchStream,
@@ -104,10 +109,23 @@ export class Conversation {
   }
 
   /** Shows the history before the message on its way. It may hold that message too, so it is read again afterwards. */
-  show(stored: Message[]): void {
-    if (this.isWhole) return;
-    this.chat.messages = [...stored, ...this.chat.messages.slice(this.#read)];
-    this.#read = stored.length;
+  show(history: History): void {
+    if (this.isRead) return;
+    const messages = toMessages(history.rows);
+    this.chat.messages = [...messages, ...this.chat.messages.slice(this.#read)];
+    this.history = history;
+    this.#read = messages.length;
+  }
+
+  /** Shows the page that `cursor` led to before the others, unless it is shown already. */
+  showEarlier({ rows, earlier }: History, cursor: string): void {
+    if (this.history?.earlier !== cursor) return;
+    const before = toMessages(this.history.rows).length;
+    // A page may begin within a turn, so the messages are made anew of all rows.
+    this.history = { rows: [...rows, ...this.history.rows], earlier };
+    const messages = toMessages(this.history.rows);
+    this.chat.messages = [...messages, ...this.chat.messages.slice(before)];
+    this.#read += messages.length - before;
   }
 
   get #sent(): Message | undefined {
@@ -121,19 +139,28 @@ export class Conversation {
   }
 
   /** Goes on with what is stored, if it could be read, and returns the text that could not be sent, unless it was. */
-  takeBack(stored: Message[] | null): string {
+  takeBack(stored: History | null): string {
     const { id } = this.#sent!;
     const text = textOf(this.#sent);
-    const before = stored ?? this.chat.messages.slice(0, this.chat.messages.indexOf(this.#sent!));
-    // The turns of a history that was never read cannot be compared: the text is kept rather than lost.
-    const isStored = this.isWhole && countOfTurns(before) >= countOfTurns(this.chat.messages);
+    const before = stored ? toMessages(stored.rows) : this.chat.messages.slice(0, this.chat.messages.indexOf(this.#sent!));
+    const isStored = stored !== null && this.#isStored(stored, text);
     this.#takenBack = isStored ? null : { id, text };
     this.forget();
     this.chat.messages = before;
     this.#read = before.length;
-    this.isWhole ||= stored !== null;
+    this.history = stored ?? this.history;
+    this.isRead ||= stored !== null;
     this.chat.clearError();
     return isStored ? "" : text;
+  }
+
+  /** Does the history hold the text as often as it was said here? One that was never read cannot be compared. */
+  #isStored({ rows }: History, text: string): boolean {
+    if (!this.isRead) return false; // The text is kept rather than lost.
+    const known = this.history!.rows;
+    const last = known.at(-1)?.id ?? 0;
+    const said = this.chat.messages.slice(toMessages(known).length);
+    return timesOf(text, toMessages(rows.filter(({ id }) => id > last))) >= timesOf(text, said);
   }
 
   /** A message on its way is not sent again by the next visit to the page. */
@@ -142,11 +169,6 @@ export class Conversation {
   }
 }
 
-function countOfTurns(messages: Message[]): number {
-  return messages.filter(({ role }) => role === "user").length;
-}
-
-/** The text of a message of the AI SDK's or of assistant-ui's. */
-export function textOf(message: { parts: readonly { type: string; text?: string }[] } | undefined): string {
-  return message?.parts.map((part) => (part.type === "text" ? part.text : "")).join("") ?? "";
+function timesOf(text: string, messages: Message[]): number {
+  return messages.filter((message) => message.role === "user" && textOf(message) === text).length;
 }

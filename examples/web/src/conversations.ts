@@ -1,14 +1,16 @@
 // All conversations of the signed-in user: the list, and the one that is open.
 import type { CreateUIMessage } from "ai";
 
-import { createApi, type Api, type ListedConversation } from "./api";
+import { createApi, type Api, type History, type ListedConversation } from "./api";
 import { Conversation, type Stored } from "./conversation";
-import { toMessages, type Message } from "./messages";
+import type { Message } from "./messages";
 import { createOutbox, type Outbox, type Sent } from "./outbox";
 import { threadsOf, type Thread } from "./threads";
 
 /** `problem` says why the last thing that was asked for could not be done. */
 type State = { threads: Thread[]; open: Conversation | null; problem: string };
+
+const NOTHING: History = { rows: [], earlier: null };
 
 export class Conversations {
   readonly #token: string;
@@ -53,7 +55,7 @@ export class Conversations {
   readonly retry = async (): Promise<void> => {
     await this.refresh();
     const { open } = this.#state;
-    if (this.#wanted !== open?.key || !open.isWhole) await this.open(this.#wanted);
+    if (this.#wanted !== open?.key || !open.isRead) await this.open(this.#wanted);
   };
 
   readonly openNew = (): void => {
@@ -66,7 +68,7 @@ export class Conversations {
     const kept = this.#kept.get(key);
     const isKept = kept && (kept.isUnsettled || kept.id === null);
     if (isKept) this.#show(kept);
-    if (!isKept || !kept.isWhole) await this.#attempt(() => this.#read(key));
+    if (!isKept || !kept.isRead) await this.#attempt(() => this.#read(key));
   };
 
   /** Opens the conversation that an address names. */
@@ -101,25 +103,33 @@ export class Conversations {
 
   /** Gives back the text of the message that could not be sent; nothing if it turns out to be stored. */
   readonly takeBack = async (conversation: Conversation): Promise<string> => {
-    let stored: Message[] | null = null;
+    let stored: History | null = null;
     await this.#attempt(async () => {
       this.#listed = await this.#api.list();
-      stored = conversation.id === null ? [] : toMessages(await this.#api.history(conversation.id));
+      stored = conversation.id === null ? NOTHING : await this.#api.history(conversation.id, conversation.history);
     });
     const text = conversation.takeBack(stored);
     this.#change({});
     return text;
   };
 
-  #keep(key: string, id: number | null, messages: Message[] | null): Conversation {
+  /** Reads the page before what is shown of the conversation. */
+  readonly readEarlier = async (conversation: Conversation): Promise<void> => {
+    const { id, history } = conversation;
+    const earlier = history?.earlier ?? null;
+    if (id === null || earlier === null) return;
+    await this.#attempt(async () => conversation.showEarlier(await this.#api.earlier(id, earlier), earlier));
+  };
+
+  #keep(key: string, id: number | null, history: History | null): Conversation {
     const onChange = (stored?: Stored) => (stored ? this.#settle(key, stored) : this.#change({}));
-    const conversation = new Conversation(key, id, messages, this.#token, this.#outbox, onChange);
+    const conversation = new Conversation(key, id, history, this.#token, this.#outbox, onChange);
     this.#kept.set(key, conversation);
     return conversation;
   }
 
   #keepNew(): Conversation {
-    return this.#keep(`new-${++this.#begun}`, null, []);
+    return this.#keep(`new-${++this.#begun}`, null, NOTHING);
   }
 
   #show(open: Conversation): void {
@@ -147,10 +157,12 @@ export class Conversations {
 
   async #read(key: string): Promise<void> {
     const id = this.#idOf(key)!;
-    const messages = toMessages(await this.#api.history(id));
+    const { open } = this.#state;
+    // What is open keeps the earlier messages that it shows.
+    const history = await this.#api.history(id, open?.key === key ? open.history : null);
     const kept = this.#kept.get(key);
-    if (kept?.isUnsettled) kept.show(messages);
-    else if (this.#wanted === key) this.#show(this.#keep(key, id, messages));
+    if (kept?.isUnsettled) kept.show(history);
+    else if (this.#wanted === key) this.#show(this.#keep(key, id, history));
   }
 
   /** A turn is stored. If an earlier try had stored it, the page may show it twice, and reads the history again. */
@@ -159,7 +171,7 @@ export class Conversations {
     this.#change({});
     void this.refresh();
     const { open } = this.#state;
-    if (open?.key === key && (replayed || !open.isWhole)) void this.open(key);
+    if (open?.key === key && (replayed || !open.isRead)) void this.open(key);
   }
 
   /** Does what may fail, and shows why it did; returns the status of the service's refusal. */

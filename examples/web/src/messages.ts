@@ -20,6 +20,11 @@ export function toMessages(stored: StoredMessage[]): Message[] {
   return messages;
 }
 
+/** The text of a message of the AI SDK's or of assistant-ui's. */
+export function textOf(message: { parts: readonly { type: string; text?: string }[] } | undefined): string {
+  return message?.parts.map((part) => (part.type === "text" ? part.text : "")).join("") ?? "";
+}
+
 function addTo(parts: Message["parts"], { role, content, metadata }: StoredMessage): void {
   if (role === "tool") {
     const id = metadata?.["call_id"] ?? metadata?.["tool_call_id"];
