@@ -5,6 +5,7 @@ import { ComposerPrimitive, MessagePrimitive, ThreadPrimitive, useAui, useAuiSta
 import { useAISDKChat } from "@assistant-ui/react-ai-sdk";
 import { MarkdownTextPrimitive } from "@assistant-ui/react-markdown";
 import { useEffect, useRef, type ComponentProps, type ReactNode } from "react";
+import remarkGfm from "remark-gfm";
 
 import type { Conversation } from "./conversation";
 import type { Drafts } from "./drafts";
@@ -80,13 +81,16 @@ function AssistantMessage() {
       {isWaiting && <span className="waiting" role="status" aria-label="The reply is on its way" />}
       <MessagePrimitive.Parts>
         {({ part }) => {
-          if (part.type === "text") return <MarkdownTextPrimitive components={MARKDOWN} />;
+          if (part.type === "text") return <MarkdownTextPrimitive remarkPlugins={PLUGINS} components={MARKDOWN} />;
           return part.type === "tool-call" ? <ToolCall {...part} /> : null;
         }}
       </MessagePrimitive.Parts>
     </MessagePrimitive.Root>
   );
 }
+
+/** Tables, lists of tasks and bare addresses. One tilde strikes nothing out, because it often means "about". */
+const PLUGINS: ComponentProps<typeof MarkdownTextPrimitive>["remarkPlugins"] = [[remarkGfm, { singleTilde: false }]];
 
 /** A picture becomes a link, because the address from which a page fetches one can carry away what was said. */
 const MARKDOWN = {

@@ -25,6 +25,7 @@ async def test_markup_of_a_reply_runs_nothing_fetches_nothing_and_keeps_the_page
     await expect(log(page)).to_have_attribute("aria-busy", "false")
     links = await reply.locator("a").evaluate_all("links => links.map(({ href, target, rel }) => [href, target, rel])")
     assert links == [
+        ["https://picture.example/1%3E", "_blank", "noopener noreferrer"],  # A bare address becomes a link.
         ["https://picture.example/2", "_blank", "noopener noreferrer"],
         ["https://page.example/", "_blank", "noopener noreferrer"],
     ]
@@ -60,3 +61,20 @@ async def test_a_text_beyond_every_bound_is_refused_with_the_reason_and_kept(
     await say(page, "Good morning!")
 
     assert await texts(everyone) == [["Good morning!", "Echo: Good morning!"]]
+
+
+async def test_a_table_of_a_reply_is_shown_as_one_and_stays_on_a_phones_screen(page: Page) -> None:
+    await page.set_viewport_size({"width": 360, "height": 640})
+    wide = "platform" * 20
+
+    await send(
+        page, f"From ~9 to ~10:\n\n| Train | Leaves |\n| --- | ---: |\n| London | **09:30** |\n| Paris | {wide} |"
+    )
+
+    reply = page.locator(".assistant")
+    await expect(log(page)).to_have_attribute("aria-busy", "false")
+    await expect(reply.get_by_role("columnheader")).to_have_text(["Train", "Leaves"])
+    await expect(reply.get_by_role("cell")).to_have_text(["London", "09:30", "Paris", wide])
+    await expect(reply.locator("strong")).to_have_text("09:30")
+    await expect(reply.locator("p")).to_have_text("Echo: From ~9 to ~10:")
+    assert await page.evaluate("document.documentElement.scrollWidth") == 360
