@@ -7,6 +7,7 @@ import { useEffect, useState, useSyncExternalStore } from "react";
 import { Account } from "./Account";
 import type { Conversation } from "./conversation";
 import { Conversations } from "./conversations";
+import { Drawer } from "./Drawer";
 import { createDrafts, type Drafts } from "./drafts";
 import { textOf } from "./messages";
 import { Thread } from "./Thread";
@@ -47,7 +48,6 @@ type OpenPageProps = { conversations: Conversations; open: Conversation; drafts:
 
 function OpenPage({ conversations, open, drafts, user }: OpenPageProps) {
   const { threads, problem } = useSyncExternalStore(conversations.subscribe, conversations.getState);
-  const [isListShown, setIsListShown] = useState(false); // Only a narrow screen hides the list.
   const chat = useChat({ chat: open.chat });
   const runtime = useAISDKRuntime(chat, {
     // The option is generic over all kinds of messages; this chat has one.
@@ -68,18 +68,14 @@ function OpenPage({ conversations, open, drafts, user }: OpenPageProps) {
   return (
     <AssistantRuntimeProvider runtime={runtime}>
       <div className="page">
-        <button
-          className="list-toggle"
-          aria-label="Conversations"
-          aria-expanded={isListShown}
-          onClick={() => setIsListShown(!isListShown)}
-        >
-          ☰
-        </button>
-        <aside data-shown={isListShown}>
-          <ThreadList problem={problem} onRetry={conversations.retry} onChoose={() => setIsListShown(false)} />
-          <Account name={user.name} />
-        </aside>
+        <Drawer>
+          {(close) => (
+            <>
+              <ThreadList problem={problem} onRetry={conversations.retry} onChoose={close} />
+              <Account name={user.name} />
+            </>
+          )}
+        </Drawer>
         <Thread
           open={open}
           drafts={drafts}

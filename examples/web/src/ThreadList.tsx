@@ -6,7 +6,7 @@ import {
   useAui,
   useAuiState,
 } from "@assistant-ui/react";
-import { useState, type FormEvent } from "react";
+import { useState, type FormEvent, type KeyboardEvent } from "react";
 
 import { Problem } from "./Problem";
 
@@ -64,6 +64,12 @@ function Rename({ onDone }: { onDone: () => void }) {
     onDone();
   }
 
+  function leave(event: KeyboardEvent) {
+    if (event.key !== "Escape") return;
+    event.preventDefault(); // The drawer stays open.
+    onDone();
+  }
+
   return (
     <form className="thread-item" onSubmit={rename}>
       <input
@@ -75,7 +81,7 @@ function Rename({ onDone }: { onDone: () => void }) {
         pattern=".*\S.*"
         title="The title must not be blank"
         autoFocus
-        onKeyDown={(event) => event.key === "Escape" && onDone()}
+        onKeyDown={leave}
       />
       <button className="link">Save</button>
     </form>

@@ -4,7 +4,7 @@ import asyncpg
 from playwright.async_api import Page, expect
 
 from tests.support.proxy import Proxy
-from tests.support.web import AWAY, composer, conversations, log, replied, say, send, texts
+from tests.support.web import AWAY, choose, composer, conversations, log, replied, say, send, texts
 
 
 async def test_a_phone_says_what_could_not_be_read_and_keeps_the_address_and_the_message(
@@ -60,3 +60,22 @@ async def test_a_phones_drawer_closes_when_the_open_conversation_is_chosen(page:
 
     await expect(conversations(page)).not_to_be_visible()
     await expect(log(page)).to_have_text("Good morning!Echo: Good morning!")
+
+
+async def test_a_phones_drawer_closes_by_a_tap_beside_it_and_by_escape(page: Page) -> None:
+    await page.set_viewport_size({"width": 360, "height": 640})
+    await say(page, "Good morning!")
+    toggle = page.locator(".list-toggle")
+
+    await toggle.click()
+    await expect(conversations(page)).to_be_in_viewport()
+    await page.mouse.click(340, 320)
+    await expect(conversations(page)).not_to_be_visible()
+
+    await toggle.click()
+    await choose(page, 0, "Rename")
+    await page.get_by_label("Title").press("Escape")
+    await expect(conversations(page)).to_be_in_viewport()
+    await page.keyboard.press("Escape")
+    await expect(conversations(page)).not_to_be_visible()
+    await expect(toggle).to_be_focused()
