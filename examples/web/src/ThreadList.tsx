@@ -57,10 +57,15 @@ function Item({ onChoose }: { onChoose: () => void }) {
 function Rename({ onDone }: { onDone: () => void }) {
   const aui = useAui();
   const title = useAuiState((state) => state.threadListItem.title);
+  const [problem, setProblem] = useState("");
 
   async function rename(event: FormEvent<HTMLFormElement>) {
     event.preventDefault();
-    await aui.threadListItem.rename(String(new FormData(event.currentTarget).get("title")));
+    try {
+      await aui.threadListItem.rename(String(new FormData(event.currentTarget).get("title")));
+    } catch (error) {
+      return setProblem(`Not renamed: ${(error as Error).message}`);
+    }
     onDone();
   }
 
@@ -84,6 +89,7 @@ function Rename({ onDone }: { onDone: () => void }) {
         onKeyDown={leave}
       />
       <button className="link">Save</button>
+      {problem && <p role="alert">{problem}</p>}
     </form>
   );
 }

@@ -81,13 +81,12 @@ export class Conversations {
     return conversation.create(text);
   };
 
+  /** Throws the reason if it fails: the form keeps the title, and shows why. */
   readonly rename = async (key: string, title: string): Promise<void> => {
-    await this.#attempt(async () => {
-      const id = this.#idOf(key);
-      if (id === null) throw new Error("A conversation can be renamed once its first message is stored.");
-      await this.#api.rename(id, title);
-      this.#listed = await this.#api.list();
-    });
+    const id = this.#idOf(key);
+    if (id === null) throw new Error("A conversation can be renamed once its first message is stored.");
+    await this.#api.rename(id, title);
+    await this.refresh();
   };
 
   readonly remove = async (key: string): Promise<void> => {

@@ -160,6 +160,26 @@ async def test_a_blank_title_is_refused_and_a_rename_keeps_the_focus_on_its_conv
     await expect(conversations(page)).to_be_focused()
 
 
+async def test_a_rename_that_fails_keeps_the_title_in_its_form_and_says_why(
+    page: Page, everyone: asyncpg.Connection, network: Proxy
+) -> None:
+    await say(page, "Good morning!")
+    network.refuse()
+    await choose(page, 0, "Rename")
+    await page.get_by_label("Title").fill("Greetings")
+    await page.get_by_label("Title").press("Enter")
+
+    problem = page.locator("form").get_by_role("alert")
+    await expect(problem).to_contain_text("Not renamed: The chat service does not answer at ")
+    await expect(page.get_by_label("Title")).to_have_value("Greetings")
+    await network.forward()
+    await page.get_by_role("button", name="Save").click()
+
+    await expect(conversations(page)).to_have_text(["Greetings"])
+    await expect(problem).to_have_count(0)
+    assert await stored(everyone) == [("ada@example.com", "Greetings", ["Good morning!", "Echo: Good morning!"])]
+
+
 async def test_the_list_says_that_it_could_not_be_read_and_is_read_by_another_try(page: Page, network: Proxy) -> None:
     await say(page, "Good morning!")
     network.refuse()
