@@ -65,6 +65,17 @@ function OpenPage({ conversations, open, drafts, user }: OpenPageProps) {
     },
   });
 
+  /** Gives back the text that was not sent. Where its conversation is gone, the text is a new one's draft instead. */
+  async function takeBack(): Promise<string> {
+    if (!open.isGone) return conversations.takeBack(open);
+    const unsent = textOf(chat.messages.findLast(({ role }) => role === "user"));
+    const texts = [drafts.of("new"), unsent, drafts.of(open.draftName)];
+    drafts.keep("new", texts.filter(Boolean).join("\n"));
+    drafts.keep(open.draftName, "");
+    conversations.leave(open);
+    return "";
+  }
+
   return (
     <AssistantRuntimeProvider runtime={runtime}>
       <div className="page">
@@ -81,7 +92,7 @@ function OpenPage({ conversations, open, drafts, user }: OpenPageProps) {
           drafts={drafts}
           problem={problem}
           onRetry={conversations.retry}
-          takeBack={() => conversations.takeBack(open)}
+          takeBack={takeBack}
           readEarlier={() => conversations.readEarlier(open)}
         />
       </div>

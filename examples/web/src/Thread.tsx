@@ -36,7 +36,7 @@ export function Thread({ open, drafts, problem, onRetry, takeBack, readEarlier }
             {({ message }) => (message.role === "user" ? <UserMessage /> : <AssistantMessage />)}
           </ThreadPrimitive.Messages>
         </div>
-        <Unsent takeBack={takeBack} />
+        <Unsent isGone={open.isGone} takeBack={takeBack} />
       </ThreadPrimitive.Viewport>
       {isShown && <Draft key={open.key} name={open.draftName} drafts={drafts} />}
       <ComposerPrimitive.Root className="composer">
@@ -109,7 +109,7 @@ function Link({ href, children }: { href: string | undefined; children?: ReactNo
 }
 
 /** Why the last message could not be sent. Its id is its Idempotency-Key: sent again, it is never stored twice. */
-function Unsent({ takeBack }: { takeBack: () => Promise<string> }) {
+function Unsent({ isGone, takeBack }: { isGone: boolean; takeBack: () => Promise<string> }) {
   const chat = useAISDKChat();
   const aui = useAui();
   if (chat?.status !== "error") return null;
@@ -118,17 +118,23 @@ function Unsent({ takeBack }: { takeBack: () => Promise<string> }) {
 
   async function takeIntoComposer() {
     const text = await takeBack();
+    if (isGone) return;
     const typed = aui.composer.getState().text;
     aui.composer.setText(text && typed ? `${text}\n${typed}` : text || typed);
   }
 
   return (
     <div className="unsent" role="alert">
-      <p>Not sent: {reason}</p>
-      <button className="primary" onClick={() => chat.regenerate()}>
-        Try again
-      </button>
-      <button className="link" onClick={takeIntoComposer}>
+      <p>
+        Not sent: {reason}
+        {isGone && " It was deleted: “Take back” puts the text into a new one."}
+      </p>
+      {!isGone && (
+        <button className="primary" onClick={() => chat.regenerate()}>
+          Try again
+        </button>
+      )}
+      <button className={isGone ? "primary" : "link"} onClick={takeIntoComposer}>
         Take back
       </button>
     </div>

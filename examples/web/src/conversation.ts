@@ -81,6 +81,11 @@ export class Conversation {
     return this.chat.status === "error";
   }
 
+  /** Was the conversation deleted elsewhere, so that it takes no message? */
+  get isGone(): boolean {
+    return this.isUnsent && this.chat.error?.cause === 404;
+  }
+
   /** The service has the history, so only the new message is sent. Its id is its key: sent again, it is stored once. */
   #request(message: Message) {
     const text = textOf(message);

@@ -112,6 +112,14 @@ export class Conversations {
     return text;
   };
 
+  /** Leaves a conversation that was deleted elsewhere, for a new one. */
+  readonly leave = (conversation: Conversation): void => {
+    conversation.forget();
+    this.#kept.delete(conversation.key);
+    this.openNew();
+    void this.refresh();
+  };
+
   /** Reads the page before what is shown of the conversation. */
   readonly readEarlier = async (conversation: Conversation): Promise<void> => {
     const { id, history } = conversation;

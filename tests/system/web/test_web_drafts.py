@@ -4,7 +4,7 @@ import asyncpg
 from playwright.async_api import Page, expect
 
 from tests.support.proxy import Proxy
-from tests.support.web import AWAY, composer, conversations, fill_in_account, log, say, send, texts
+from tests.support.web import AWAY, composer, conversations, fill_in_account, log, replied, say, send, texts
 
 
 async def test_a_draft_waits_in_its_conversation_and_after_a_reload(page: Page) -> None:
@@ -61,18 +61,43 @@ async def test_a_message_that_is_taken_back_joins_what_was_typed_meanwhile(page:
     await expect(composer(page)).to_have_value("Good morning!\nAre you there?")
 
 
-async def test_a_message_of_a_conversation_that_another_tab_deleted_can_be_taken_into_a_new_one(
+async def test_a_message_of_a_conversation_that_another_tab_deleted_is_taken_back_into_a_new_one(
     page: Page, everyone: asyncpg.Connection
 ) -> None:
     await say(page, "Good morning!")
     await everyone.execute("DELETE FROM conversations")
     await send(page, "Are you there?")
-    await expect(page.locator(".unsent p")).to_have_text("Not sent: Conversation not found.")
+    reason = "Not sent: Conversation not found. It was deleted: “Take back” puts the text into a new one."
+    await expect(page.locator(".unsent p")).to_have_text(reason)
+    await composer(page).fill("I am here.")
 
     await page.get_by_role("button", name="Take back").click()
-    await expect(composer(page)).to_have_value("Are you there?")
-    await page.get_by_role("button", name="New conversation").click()
+    await expect(composer(page)).to_have_value("Are you there?\nI am here.")
     await expect(log(page)).to_be_empty()
+    await expect(page.locator(".unsent")).to_have_count(0)
+    await expect(conversations(page)).to_have_count(0)
     await say(page, "Are you there?")
+    await page.reload()
 
+    await expect(log(page)).to_have_text("Are you there?Echo: Are you there?")
+    await expect(composer(page)).to_have_value("")
     assert await texts(everyone) == [["Are you there?", "Echo: Are you there?"]]
+
+
+async def test_a_message_whose_conversation_was_deleted_before_another_try_is_sent_in_a_new_one(
+    page: Page, everyone: asyncpg.Connection, network: Proxy
+) -> None:
+    network.lose_answer(b"Good morning!", "reset")
+    await send(page, "Good morning!")
+    await expect(page.locator(".unsent p")).to_have_text(AWAY)
+    await network.forward()
+    await everyone.execute("DELETE FROM conversations")
+    await page.locator(".unsent").get_by_role("button", name="Try again").click()
+    await expect(page.locator(".unsent p")).to_contain_text("It was deleted")
+
+    await page.get_by_role("button", name="Take back").click()
+    await expect(composer(page)).to_have_value("Good morning!")
+    await composer(page).press("Enter")
+
+    await replied(page, "Good morning!")
+    assert await texts(everyone) == [["Good morning!", "Echo: Good morning!"]]
