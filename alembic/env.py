@@ -46,6 +46,11 @@ REMEDIES = {
     "55P03": "; another transaction has locked a table, and nothing was changed: try again once it has ended",
 }
 
+NEWER_RELEASE = (
+    "The database is at migration {revisions}, which only a newer release has. If that is the release after this one,"
+    " this one serves the database as it is: run ai-agent-serve without migrating, and ask /health/ready."
+)
+
 # The role's own limits are meant for requests, and would end even the wait for another migration.
 LIFT_TIMEOUTS = """
     SELECT set_config(name, '0', true)
@@ -105,7 +110,19 @@ def migrate(connection: Connection) -> None:
         # A migration gives up when it cannot lock its table soon, before requests pile up behind it.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text(TAKE_REVISION_OVER))
-        context.run_migrations()
+        try:
+            context.run_migrations()
+        except CommandError as error:
+            refuse_newer_revision(error)
+            raise
+
+
+def refuse_newer_revision(error: CommandError) -> None:
+    """Say what to do after a newer release has migrated the database; Alembic itself only cannot find its revision."""
+    known = {script.revision for script in ScriptDirectory.from_config(context.config).walk_revisions()}
+    unknown = set(context.get_context().get_current_heads()) - known
+    if unknown:
+        raise CommandError(NEWER_RELEASE.format(revisions=", ".join(sorted(unknown)))) from error
 
 
 async def migrate_online(database_url: str) -> None:

@@ -278,3 +278,37 @@ async def test_a_locked_table_and_a_read_only_server_are_one_sentence_with_the_w
         in locked.stdout + locked.stderr
     )
     assert "in a read-only transaction; name the primary in DATABASE_URL" in only_reads.stdout + only_reads.stderr
+
+
+@pytest.mark.parametrize("arguments", [["upgrade", "head"], ["downgrade", "base"], ["current"], ["check"]])
+async def test_the_migration_of_a_newer_release_is_one_sentence_with_the_way_back(
+    arguments: list[str], migrated_database: NewDatabase
+) -> None:
+    url = await migrated_database("UPDATE ai_agent_alembic_version SET version_num = '0099'")
+
+    ended = alembic(url, *arguments)
+
+    connection = await asyncpg.connect(url)
+    revision = await connection.fetchval("SELECT version_num FROM ai_agent_alembic_version")
+    await connection.close()
+    assert (ended.returncode != 0, revision) == (True, "0099")
+    assert (
+        "The database is at migration 0099, which only a newer release has. If that is the release after this one, this"
+        " one serves the database as it is: run ai-agent-serve without migrating, and ask /health/ready."
+    ) in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_a_migration_that_no_release_has_is_still_named_and_a_stamp_mends_the_revision(
+    migrated_database: NewDatabase,
+) -> None:
+    url = await migrated_database()
+
+    unknown = alembic(url, "upgrade", "0099")
+    await run_sql(url, "UPDATE ai_agent_alembic_version SET version_num = '0099'")
+    stamped = alembic(url, "stamp", "--purge", "head")
+    upgraded = alembic(url, "upgrade", "head")
+
+    assert unknown.returncode != 0
+    assert "Can't locate revision identified by '0099'" in unknown.stdout + unknown.stderr
+    assert [process.returncode for process in (stamped, upgraded)] == [0, 0]
