@@ -99,6 +99,82 @@ async def own_url(migrated_database: NewDatabase) -> str:
     return await migrated_database(USER_SESSIONS)
 
 
+# What every turn, every turn with a key, or every deletion rests on.
+UNDONE = {
+    "what makes an id": (
+        "ALTER TABLE conversations ALTER id DROP IDENTITY",
+        "Nothing fills the column conversations.id, so no turn can be stored: give it a DEFAULT or an IDENTITY, which"
+        " for an id begins after the highest one.",
+    ),
+    "a default": (
+        "ALTER TABLE messages ADD tenant text NOT NULL",
+        "Nothing fills the column messages.tenant, so no turn can be stored: give it a DEFAULT or an IDENTITY, which"
+        " for an id begins after the highest one.",
+    ),
+    "the primary key of the idempotency keys": (
+        "ALTER TABLE idempotency_keys DROP CONSTRAINT pk_idempotency_keys",
+        "The table idempotency_keys has no index that keeps a user's keys unique, so no turn with a key can be stored:"
+        " CREATE UNIQUE INDEX ON idempotency_keys (user_id, key).",
+    ),
+    "a primary key that is checked at once": (
+        "ALTER TABLE idempotency_keys DROP CONSTRAINT pk_idempotency_keys,"
+        " ADD CONSTRAINT pk_idempotency_keys PRIMARY KEY (user_id, key) DEFERRABLE",
+        "The table idempotency_keys has no index that keeps a user's keys unique, so no turn with a key can be stored:"
+        " CREATE UNIQUE INDEX ON idempotency_keys (user_id, key).",
+    ),
+    "the foreign key": (
+        "ALTER TABLE messages DROP CONSTRAINT fk_messages_conversation_id",
+        "No foreign key deletes the messages of a deleted conversation: {remedy}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "detail"), UNDONE.values(), ids=UNDONE.keys())
+async def test_ready_names_what_the_tables_have_lost(change: str, detail: str, own_url: str) -> None:
+    await run_sql(own_url, change)
+
+    async with running(make_settings(database_url=own_url)) as app, client_of(app) as client:
+        response = await client.get("/health/ready")
+
+    remedy = (
+        "ALTER TABLE messages ADD CONSTRAINT fk_messages_conversation_id FOREIGN KEY (conversation_id, user_id)"
+        " REFERENCES conversations (id, user_id) ON DELETE CASCADE."
+    )
+    assert (response.status_code, response.json()) == (503, {"detail": detail.format(remedy=remedy)})
+
+
+# Each of these fills what the service does not, or stands for what was dropped.
+REPLACED = {
+    "another default": (
+        "ALTER TABLE conversations ALTER id DROP IDENTITY",
+        "CREATE SEQUENCE ids",
+        "ALTER TABLE conversations ALTER id SET DEFAULT nextval('ids')",
+    ),
+    "a trigger": (
+        "ALTER TABLE messages ADD tenant text NOT NULL",
+        "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.tenant := 'one'; RETURN NEW; END $$",
+        "CREATE TRIGGER fill BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION fill()",
+    ),
+    "a unique index": (
+        "ALTER TABLE idempotency_keys DROP CONSTRAINT pk_idempotency_keys",
+        "CREATE UNIQUE INDEX ON idempotency_keys (key, user_id)",
+    ),
+    "a foreign key of another name": ("ALTER TABLE messages RENAME CONSTRAINT fk_messages_conversation_id TO other",),
+}
+
+
+@pytest.mark.parametrize("changes", REPLACED.values(), ids=REPLACED.keys())
+async def test_ready_is_200_where_something_else_does_the_same(changes: tuple[str, ...], own_url: str) -> None:
+    await run_sql(own_url, *changes)
+    await seed(own_url, user_session("ada", "some-token"))
+    headers = {"Authorization": "Bearer some-token", "Idempotency-Key": "one"}
+
+    async with running(make_settings(database_url=own_url)) as app, client_of(app, headers=headers) as client:
+        ready, sent = await client.get("/health/ready"), await client.post("/api/chat", json={"message": "Hello"})
+
+    assert (ready.status_code, sent.status_code) == (200, 200)
+
+
 REVOKED = {
     "SELECT on user_sessions": "SELECT ON user_sessions",
     "SELECT of a column": "SELECT ON messages",

@@ -83,6 +83,47 @@ WITH needed AS (
     FROM needed
     WHERE oid IS NOT NULL AND row_security_active(oid)
     UNION ALL
+    SELECT 6, place, 'filling', quote_ident(needed.name) || '.' || quote_ident(attname), ''
+    FROM needed
+    CROSS JOIN json_to_recordset(privileges) AS wanted (privilege text, columns jsonb)
+    JOIN pg_attribute ON attrelid = needed.oid AND attnum > 0 AND NOT attisdropped
+    WHERE wanted.privilege = 'INSERT'
+        AND NOT wanted.columns ? CAST(attname AS text)
+        AND attnotnull
+        AND NOT atthasdef
+        AND attidentity = ''
+        AND NOT EXISTS (
+            SELECT FROM pg_trigger
+            WHERE tgrelid = needed.oid AND tgtype & 7 = 7 -- For each row, before an INSERT.
+        )
+    UNION ALL
+    SELECT 6, place, 'index', name, ''
+    FROM needed
+    JOIN pg_class ON pg_class.oid = needed.oid AND relkind IN ('r', 'p')
+    WHERE name = 'idempotency_keys'
+        AND NOT EXISTS (
+            -- ON CONFLICT takes no other kind of index.
+            SELECT FROM pg_index
+            WHERE indrelid = needed.oid AND indisunique AND indimmediate AND indisvalid AND indpred IS NULL
+                AND indnkeyatts = 2
+                AND ARRAY(
+                    SELECT CAST(attname AS text)
+                    FROM pg_attribute
+                    WHERE attrelid = needed.oid AND attnum IN (indkey[0], indkey[1])
+                    ORDER BY attname
+                ) = ARRAY['key', 'user_id']
+        )
+    UNION ALL
+    SELECT 6, place, 'foreign key', name, ''
+    FROM needed
+    JOIN pg_class ON pg_class.oid = needed.oid AND relkind IN ('r', 'p')
+    WHERE name = 'messages'
+        AND NOT EXISTS (
+            SELECT FROM pg_constraint
+            WHERE conrelid = needed.oid AND contype = 'f' AND confdeltype = 'c'
+                AND confrelid = to_regclass('conversations')
+        )
+    UNION ALL
     SELECT 6, 99, 'replica', '', ''
     WHERE current_setting('session_replication_role') = 'replica'
     UNION ALL

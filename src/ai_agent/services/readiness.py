@@ -36,6 +36,19 @@ _SENTENCES = {
         "Row level security hides rows of {name} from the role {role}:"
         " make the role the table's owner, without FORCE ROW LEVEL SECURITY, or give it BYPASSRLS."
     ),
+    "filling": (
+        "Nothing fills the column {name}, so no turn can be stored: give it a DEFAULT or an IDENTITY, which for an id"
+        " begins after the highest one."
+    ),
+    "index": (
+        "The table {name} has no index that keeps a user's keys unique, so no turn with a key can be stored:"
+        " CREATE UNIQUE INDEX ON {name} (user_id, key)."
+    ),
+    "foreign key": (
+        "No foreign key deletes the messages of a deleted conversation:"
+        " ALTER TABLE messages ADD CONSTRAINT fk_messages_conversation_id FOREIGN KEY (conversation_id, user_id)"
+        " REFERENCES conversations (id, user_id) ON DELETE CASCADE."
+    ),
     "replica": (
         "The role {role} has session_replication_role = replica, so a deleted conversation would leave its messages:"
         " ALTER ROLE {role} RESET session_replication_role, or ALTER DATABASE, whichever has set it."
@@ -84,6 +97,9 @@ class Lack(NamedTuple):
         "better-auth column",
         "privilege",
         "policy",
+        "filling",
+        "index",
+        "foreign key",
         "replica",
         "standby",
         "read-only",
