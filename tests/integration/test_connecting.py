@@ -1,6 +1,7 @@
 """How a connection begins: its settings, whatever a role, a database or a pooler says, and its host."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -93,6 +94,20 @@ async def test_what_the_url_asks_of_the_server_counts(new_database: NewDatabase)
     asked = {"search_path": '"my""app"', "statement_timeout": "7s", "idle_session_timeout": "0", "work_mem": "1MB"}
 
     assert await settings_of(connector(url + query), *asked) == asked
+
+
+async def test_a_file_of_passwords_may_hold_any_password(database_url: str, tmp_path: Path) -> None:
+    parts, role = urlsplit(database_url), f"app_{secrets.token_hex(4)}"
+    await run_sql(database_url, f"CREATE ROLE {role} LOGIN PASSWORD 'se:cret\\ '")
+    file = tmp_path / "passwords"
+    file.touch(mode=0o600)
+    file.write_text(f"*:{parts.port}:*:{role}:se\\:cret\\\\ \n")
+    address = parts.netloc.rpartition("@")[2]
+
+    found = await settings_of(connector(f"postgresql://{role}@{address}{parts.path}?passfile={file}"), "TimeZone")
+
+    await run_sql(database_url, f"DROP ROLE {role}")
+    assert found == {"TimeZone": "UTC"}
 
 
 async def test_a_migration_gets_no_time_out(new_database: NewDatabase) -> None:

@@ -5,6 +5,7 @@ import ssl
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
+from ai_agent.database.passwords import find_password
 from ai_agent.database.settings import MARKER, Level
 from ai_agent.database.target import Target
 
@@ -22,13 +23,15 @@ async def dial(
     Raises what asyncpg raises for the last way. The marker goes to the server with a direct level's settings.
     """
     address, port = host
+    who = target.credentials
+    password = who["password"] or find_password(who["passfile"], address, port, who["database"], who["user"])
     attempts = (None,) if address.startswith("/") else target.tls
     for context in attempts:
         try:
             connection: asyncpg.Connection = await asyncpg.connect(
                 host=address,
                 port=port,
-                **target.credentials,
+                **{**who, "password": password},
                 ssl=False if context is None else context,
                 direct_tls=target.direct_tls and context is not None,
                 server_settings={**level.startup, **({MARKER: marker} if level.direct else {})},

@@ -4,13 +4,13 @@ import getpass
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ai_agent.database import tls
 from ai_agent.database.parameters import SERVER_SETTINGS, Parameters, check_option
+from ai_agent.database.passwords import check_passfile
 from ai_agent.database.url import read_parameters
 from ai_agent.errors import ConfigurationError
 
@@ -115,7 +115,7 @@ def _read_credentials(parameters: Parameters) -> dict[str, Any]:
             raise ConfigurationError("DATABASE_URL names no user, and the process's own has no name: add one") from None
     passfile = parameters.get("passfile")
     if not password:
-        _check_passfile(passfile, parameters.source("passfile"))
+        check_passfile(passfile, parameters.source("passfile"))
     return {
         "user": user,
         "password": password or None,
@@ -124,34 +124,6 @@ def _read_credentials(parameters: Parameters) -> dict[str, Any]:
         "krbsrvname": parameters.get("krbsrvname"),
         "gsslib": "sspi" if sys.platform == "win32" else "gssapi",
     }
-
-
-def _check_passfile(passfile: str | None, source: str) -> None:
-    """Refuse a file that asyncpg would silently ignore, because an operator would only see a wrong password then."""
-    if not passfile:
-        with suppress(OSError, RuntimeError):  # asyncpg looks into the home, if there is one that it may enter.
-            _check_passwords((Path.home() / ".pgpass").read_bytes(), "~/.pgpass")
-        return
-    try:
-        shared = Path(passfile).stat().st_mode & 0o077
-        passwords = Path(passfile).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{source} names a password file that cannot be read: {error.strerror}") from None
-    if shared and sys.platform != "win32":
-        raise ConfigurationError(f"{source} names a password file that others may read: make it private, chmod 600")
-    _check_passwords(passwords, f"{source} names a password file that")
-
-
-def _check_passwords(passwords: bytes, file: str) -> None:
-    """Raise ConfigurationError for a line at which asyncpg would fail each time that it connects."""
-    try:
-        lines = passwords.decode().splitlines()
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{file} is not UTF-8: save it again as UTF-8") from None
-    for number, line in enumerate(lines, 1):
-        is_entry = line.strip() and not line.lstrip().startswith("#")
-        if is_entry and len(re.split(r"(?<!\\):", line, maxsplit=4)) < 5:
-            raise ConfigurationError(f"{file} has no host:port:database:user:password in line {number}: mend that line")
 
 
 def _read_settings(parameters: Parameters) -> dict[str, str]:
