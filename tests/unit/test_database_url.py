@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from ai_agent.database.parameters import VARIABLES
 from ai_agent.database.target import Target, read_target
@@ -353,6 +354,44 @@ def test_libpqs_own_file_of_authorities_is_trusted_alone(tmp_path: Path, root: P
 
     assert context is not None
     assert len(context.get_ca_certs()) == 1
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate of ours, its key, the same key under a password, and another key."""
+    folder, authority = tmp_path_factory.mktemp("own"), trustme.CA()
+    issued, other = authority.issue_cert("ada@example.org"), authority.issue_cert("bob@example.org")
+    issued.cert_chain_pems[0].write_to_path(folder / "own.crt")
+    issued.private_key_pem.write_to_path(folder / "own.key")
+    other.private_key_pem.write_to_path(folder / "other.key")
+    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+    form, kind = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    locked = key.private_bytes(form, kind, serialization.BestAvailableEncryption(b"secret-word"))
+    (folder / "locked.key").write_bytes(locked)
+    return folder
+
+
+KEYLESS = {
+    "no key": "sslcert={own}/own.crt",
+    "another key": "sslcert={own}/own.crt&sslkey={own}/other.key",
+    "no password": "sslcert={own}/own.crt&sslkey={own}/locked.key",
+    "another password": "sslcert={own}/own.crt&sslkey={own}/locked.key&sslpassword=other",
+}
+
+
+@pytest.mark.parametrize("query", KEYLESS.values(), ids=KEYLESS.keys())
+def test_a_certificate_of_ours_that_lacks_its_key_is_refused_with_the_remedy(query: str, own: Path) -> None:
+    remedy = f"name the key of {own}/own.crt with sslkey, and the key's password with sslpassword"
+    with pytest.raises(ConfigurationError, match=f"^DATABASE_URL names .*: {remedy}$"):
+        read_target(f"postgres://ada@db/app?{query.format(own=own)}")
+
+
+def test_a_key_of_ours_may_have_a_password_and_a_missing_one_is_named(own: Path) -> None:
+    url = f"postgres://ada@db/app?sslcert={own}/own.crt&sslpassword=secret-word&sslkey={own}"
+
+    assert read_target(f"{url}/locked.key").tls
+    with pytest.raises(ConfigurationError, match=f"sslkey, {own}/none: No such file"):
+        read_target(f"{url}/none")
 
 
 def test_a_file_of_passwords_must_be_private(tmp_path: Path) -> None:

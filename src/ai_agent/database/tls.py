@@ -129,8 +129,14 @@ def _load_certificate(context: ssl.SSLContext, parameters: Parameters) -> None:
             raise _wrong(parameters, "sslkey", "has sslkey without a certificate: name one with sslcert")
         return
     password = parameters.get("sslpassword", "")  # Without any, OpenSSL would ask for one on the terminal.
-    name = "sslcert" if "sslcert" in parameters else "sslkey"
-    _load(parameters, name, certificate, lambda: context.load_cert_chain(certificate, key, password))
+    for name, file in (("sslcert", certificate), ("sslkey", key or certificate)):
+        _load(parameters, name, file, Path(file).read_bytes)
+    try:
+        context.load_cert_chain(certificate, key, password)
+    except ssl.SSLError as error:
+        remedy = f"name the key of {certificate} with sslkey, and the key's password with sslpassword"
+        problem = f"names a certificate and a key that cannot be used together ({error}): {remedy}"
+        raise _wrong(parameters, "sslcert", problem) from None
 
 
 def _load(parameters: Parameters, name: str, file: str, load: Callable[[], object]) -> None:
