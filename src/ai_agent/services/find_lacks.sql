@@ -114,16 +114,6 @@ WITH needed AS (
                 ) = ARRAY['key', 'user_id']
         )
     UNION ALL
-    SELECT 6, place, 'foreign key', name, ''
-    FROM needed
-    JOIN pg_class ON pg_class.oid = needed.oid AND relkind IN ('r', 'p')
-    WHERE name = 'messages'
-        AND NOT EXISTS (
-            SELECT FROM pg_constraint
-            WHERE conrelid = needed.oid AND contype = 'f' AND confdeltype = 'c'
-                AND confrelid = to_regclass('conversations')
-        )
-    UNION ALL
     SELECT 6, 99, 'replica', '', ''
     WHERE current_setting('session_replication_role') = 'replica'
     UNION ALL
@@ -132,6 +122,16 @@ WITH needed AS (
     UNION ALL
     SELECT 7, 1, 'isolation', current_setting('transaction_isolation'), ''
     WHERE current_setting('transaction_isolation') <> 'read committed'
+    UNION ALL
+    SELECT 7, 2, 'foreign key', name, ''
+    FROM needed
+    JOIN pg_class ON pg_class.oid = needed.oid AND relkind IN ('r', 'p')
+    WHERE name = 'messages'
+        AND NOT EXISTS (
+            SELECT FROM pg_constraint
+            WHERE conrelid = needed.oid AND contype = 'f' AND confdeltype = 'c'
+                AND confrelid = to_regclass('conversations')
+        )
 )
 SELECT
     kind,

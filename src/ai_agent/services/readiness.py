@@ -44,11 +44,6 @@ _SENTENCES = {
         "The table {name} has no index that keeps a user's keys unique, so no turn with a key can be stored:"
         " CREATE UNIQUE INDEX ON {name} (user_id, key)."
     ),
-    "foreign key": (
-        "No foreign key deletes the messages of a deleted conversation:"
-        " ALTER TABLE messages ADD CONSTRAINT fk_messages_conversation_id FOREIGN KEY (conversation_id, user_id)"
-        " REFERENCES conversations (id, user_id) ON DELETE CASCADE."
-    ),
     "replica": (
         "The role {role} has session_replication_role = replica, so a deleted conversation would leave its messages:"
         " ALTER ROLE {role} RESET session_replication_role, or ALTER DATABASE, whichever has set it."
@@ -64,6 +59,11 @@ _SENTENCES = {
     "isolation": (
         "The role {role} has the isolation {name} behind a pooler, so some of the writes made at once are refused:"
         " ALTER ROLE {role} SET default_transaction_isolation = 'read committed'."
+    ),
+    "foreign key": (
+        "No foreign key deletes the messages of a deleted conversation:"
+        " ALTER TABLE messages ADD CONSTRAINT fk_messages_conversation_id FOREIGN KEY (conversation_id, user_id)"
+        " REFERENCES conversations (id, user_id) ON DELETE CASCADE."
     ),
 }
 
@@ -81,7 +81,7 @@ _ELSEWHERE = {
 }
 
 # With these, reads still work, so the service stays ready: otherwise nobody could read either.
-_ONLY_WRITES = ("standby", "read-only", "isolation")
+_ONLY_WRITES = ("standby", "read-only", "isolation", "foreign key")
 
 
 class Lack(NamedTuple):
@@ -99,11 +99,11 @@ class Lack(NamedTuple):
         "policy",
         "filling",
         "index",
-        "foreign key",
         "replica",
         "standby",
         "read-only",
         "isolation",
+        "foreign key",
     ]
     name: str
     privilege: str
