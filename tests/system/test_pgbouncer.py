@@ -202,3 +202,18 @@ async def test_the_server_ends_what_a_vanished_process_has_left_behind(database_
             "tcp_keepalives_count": "3",
         }.items()
     )
+
+
+async def test_a_pooler_in_session_mode_with_fewer_servers_than_the_pool_serves_again_after_a_burst(
+    database_url: str, sign_in: SignIn, tmp_path: Path
+) -> None:
+    headers = await sign_in()
+    settings = ("pool_mode = session", "query_wait_timeout = 1")
+
+    with run_pgbouncer(tmp_path, database_url, *settings) as url:
+        async with running(make_settings(database_url=url)) as app, client_of(app, headers=headers) as client:
+            burst = await asyncio.gather(*(client.get("/api/conversations") for _ in range(40)))
+            afterwards = [await client.get("/api/conversations") for _ in range(20)]
+
+    assert {answer.status_code for answer in burst} <= {200, 503}
+    assert [answer.status_code for answer in afterwards] == [200] * 20

@@ -57,9 +57,14 @@ class Connection:
             raise
         return self
 
-    async def _line_up(self) -> None:
+    @property
+    def _pool(self) -> Pool:
         pool = self._engine.pool
         assert isinstance(pool, Pool)
+        return pool
+
+    async def _line_up(self) -> None:
+        pool = self._pool
         self.had_to_wait = pool.line.locked()
         try:
             async with asyncio.timeout(pool.timeout()) if self.had_to_wait else nullcontext():
@@ -89,6 +94,7 @@ class Connection:
             self._line.release()
         cause = self._find_cause(error)
         if cause is not None:
+            self._pool.forget_lost()
             raise DatabaseUnavailable(cause) from error
 
     async def _cancel_statement(self) -> None:
@@ -102,7 +108,7 @@ class Connection:
             case TimeoutError() | asyncpg.ReadOnlySQLTransactionError():
                 # The pool's other connections may be silent too, or lead to a server that no longer takes writes. Like
                 # SQLAlchemy's engine, this makes the pool replace every connection that is as old as the lost one.
-                self._engine.pool._invalidate(pooled, error)  # noqa: SLF001
+                self._pool._invalidate(pooled, error)  # noqa: SLF001
             case None | Exception() if not isinstance(error, _LOST):
                 pooled.close()
             case _:  # A canceled task, for example, may have been in the middle of a statement.

@@ -28,6 +28,18 @@ class Pool(AsyncAdaptedQueuePool):
         super().__init__(*arguments, **options)
         self.line = asyncio.Semaphore(self.size())
 
+    def forget_lost(self) -> None:
+        """Drop the idle entries that have lost their connection, so that the next request takes a good one.
+
+        SQLAlchemy puts them on top. While no new connection works, every request would try in vain to replace one.
+        """
+        entries = [self._pool.get(block=False) for _ in range(self._pool.qsize())]
+        for entry in reversed(entries):
+            if entry.dbapi_connection is None:
+                self._dec_overflow()
+            else:
+                self._pool.put(entry, block=False)
+
 
 # SQLAlchemy names the pool's logger after its class, and would log how it works among the service's own lines.
 logging.getLogger(f"{Pool.__module__}.{Pool.__name__}").setLevel(logging.WARNING)
