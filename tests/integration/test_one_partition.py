@@ -46,6 +46,7 @@ async def statements(request: pytest.FixtureRequest, partitioned_database_url: s
             recorder, explaining(partitioned_database_url, plan_cache_mode=request.param), user
         )
         await recorder.write("DELETE", "/api/conversations?all=true", user)
+        await recorder.write("GET", "/health/ready", user)
         await recorder.run("retention", 0, partitioned_database_url, RETENTION)
     await connection.close()
     return recorder.statements
