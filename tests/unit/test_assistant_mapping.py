@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_agent.services.assistant.mapping import Item, clean, clean_json, to_items, to_messages
+from ai_agent.services.assistant.cleaning import clean, clean_json
+from ai_agent.services.assistant.mapping import Item, to_items, to_messages
 from ai_agent.services.turns import Message
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "clock", "arguments": '{"city": "Karachi"}'}

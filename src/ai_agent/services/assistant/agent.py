@@ -1,8 +1,8 @@
-"""The operator's agent and the SDK around it, which only this module, `handoffs` and `model_calls` import."""
+"""The operator's agent and the SDK around it, which only this module, `handoffs` and `model_streams` import."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, get_args
 
 import openai
@@ -26,20 +26,20 @@ from agents import (
 )
 from agents.items import TResponseStreamEvent
 from agents.models import openai_chatcompletions, openai_responses
-from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
 from agents.run import CallModelData, ModelInputData
 from openai.resources.chat import chat
 from openai.resources.chat.completions import completions
 from openai.resources.responses import responses
 from openai.types.chat import ChatCompletionChunk
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel
 
 from ai_agent.errors import ApiError, AssistantFailed, AssistantRefused, AssistantUnavailable
+from ai_agent.services.assistant.cleaning import clean
 from ai_agent.services.assistant.context import TurnContext
 from ai_agent.services.assistant.handoffs import keep_whole_turns
-from ai_agent.services.assistant.mapping import Item, clean, to_messages
-from ai_agent.services.assistant.model_calls import clean_for_all_models
+from ai_agent.services.assistant.mapping import Item, to_messages
+from ai_agent.services.assistant.model_streams import ProviderError, read_every_stream
 from ai_agent.services.assistant.parts import Part, Transcript
 from ai_agent.services.turns import Message
 
@@ -56,10 +56,6 @@ TRIPWIRES = (
 )
 # The SDK's text for a stream of the Responses API that ends before the response is complete.
 NO_FINAL_RESPONSE = "Model did not produce a final response!"
-
-
-class ProviderError(Exception):
-    """A provider has begun to reply and then reported an error, or ended the stream too early."""
 
 
 UNAVAILABLE = (openai.APIConnectionError, ModelTimeoutError, ProviderError)
@@ -87,10 +83,7 @@ class Assistant:
         self._config = RunConfig(tracing_disabled=True, call_model_input_filter=_clean_input)
         for name in ("httpx", "httpx2"):  # They log each call of a model, with its URL.
             logging.getLogger(name).setLevel(logging.WARNING)
-        # The SDK takes a Chat Completions stream that ends without a finish_reason for a whole reply, unless it comes
-        # from OpenAI's own URL. The fix is made in the SDK's class, because the operator chooses the model's.
-        ChatCmplStreamHandler.handle_stream = _handle_whole_stream  # type: ignore[method-assign,assignment]
-        clean_for_all_models()
+        read_every_stream()
         keep_whole_turns()
 
     async def ask(self, items: list[Item], context: TurnContext, show: Callable[[Part], None]) -> list[Message]:
@@ -171,20 +164,3 @@ def _classify(error: BaseException) -> ApiError:
     # A bare APIError is what a provider reports in the middle of a stream.
     unavailable = isinstance(error, UNAVAILABLE) or type(error) is openai.APIError or status == 429 or status >= 500
     return AssistantUnavailable() if unavailable or is_cut_off else AssistantFailed()
-
-
-_handle_stream = ChatCmplStreamHandler.handle_stream
-
-
-def _handle_whole_stream(response: Response, stream: Any, **options: Any) -> AsyncIterator[TResponseStreamEvent]:
-    whole: Any = _until_finished(stream)
-    return _handle_stream(response, whole, **options)
-
-
-async def _until_finished(chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncIterator[ChatCompletionChunk]:
-    is_finished = False
-    async for chunk in chunks:
-        is_finished = is_finished or any(choice.finish_reason for choice in chunk.choices or ())
-        yield chunk
-    if not is_finished:
-        raise ProviderError

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from pydantic_core import from_json
 
+from ai_agent.services.assistant.cleaning import clean
 from ai_agent.services.turns import Message
 
 type Item = dict[str, Any]
@@ -22,27 +23,6 @@ _PARTS = {
     "input_text": ("text", re.compile(".+", re.DOTALL)),
     "input_image": ("image_url", re.compile(r"https?://\S+|data:image/\w+;base64,[A-Za-z0-9+/]+={0,2}")),
 }
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-# It matches an escaped backslash, and the two escapes of one character, as a whole. The group is an unstorable escape.
-_ESCAPE = re.compile(r"(?ai)\\(?:ud[89ab][\da-f]{2}\\ud[c-f][\da-f]{2}|(ud[89a-f][\da-f]{2}|u0000)|.)")
-
-
-def clean[Json](value: Json) -> Json:
-    """The value with U+FFFD for each character that PostgreSQL or UTF-8 cannot hold; texts may come in pieces."""
-    cleaned: Any = value
-    if isinstance(value, str):
-        cleaned = _UNSTORABLE.sub("\ufffd", value)
-    elif isinstance(value, dict):
-        cleaned = {clean(key): clean(field) for key, field in value.items()}
-    elif isinstance(value, list):
-        cleaned = [clean(element) for element in value]
-    json: Json = cleaned
-    return json
-
-
-def clean_json(text: str) -> str:
-    """The JSON text with U+FFFD for each unstorable character, whether it is written as itself or as an escape."""
-    return _ESCAPE.sub(lambda escape: r"\ufffd" if escape[1] else escape[0], clean(text))
 
 
 def to_messages(items: Iterable[Item]) -> list[Message]:

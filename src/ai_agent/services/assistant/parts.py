@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ai_agent.services.assistant.mapping import Item, clean, text_of
+from ai_agent.services.assistant.cleaning import clean
+from ai_agent.services.assistant.mapping import Item, text_of
 
 
 class TextStart(NamedTuple):
