@@ -67,6 +67,7 @@ def test_a_trials_data_of_another_version_is_one_sentence_with_the_way_out(
         pass
 
     assert str(refused.value) == (
-        f"the data in {tmp_path} is PostgreSQL {made_by}'s, and PostgreSQL {DEBIAN[0].parent.name} cannot read it:"
-        f" name the folder of a `postgres` {made_by} in POSTGRES_BIN, or start elsewhere to begin anew"
+        f"The data directory was initialized by PostgreSQL version {made_by}, which is not compatible with version"
+        f" {DEBIAN[0].parent.name}: name the folder of a `postgres` {made_by} in POSTGRES_BIN, or start in another"
+        f" folder to begin anew; the data stays in {tmp_path}"
     )

@@ -46,13 +46,14 @@ def run_postgres(directory: Path, *options: str) -> Iterator[str]:
 
 
 def _check_version(directory: Path, binaries: Path) -> None:
-    """Refuse data of another major version, which PostgreSQL itself would call damaged."""
+    """Refuse data of another major version in PostgreSQL's words. Older programs say instead that it is damaged."""
     with suppress(OSError):  # Without this file, PostgreSQL says so itself.
         version = (directory / "data/PG_VERSION").read_text().strip()
         if version != (other := major_version(binaries)):
             raise TrialError(
-                f"the data in {directory} is PostgreSQL {version}'s, and PostgreSQL {other} cannot read it:"
-                f" name the folder of a `postgres` {version} in POSTGRES_BIN, or start elsewhere to begin anew"
+                f"The data directory was initialized by PostgreSQL version {version}, which is not compatible with"
+                f" version {other}: name the folder of a `postgres` {version} in POSTGRES_BIN, or start in another"
+                f" folder to begin anew; the data stays in {directory}"
             )
 
 
