@@ -7,11 +7,10 @@ from fastapi import Header, Path
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, JsonValue, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
-from ai_agent.database.models import Role
+from ai_agent.database.models import UNSTORABLE, Role
 
 MAX_MESSAGE_LENGTH = 100_000
 
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _INTEGER = re.compile("-?[0-9]+")
 
 # How the OpenAPI document describes the checks below.
@@ -24,7 +23,7 @@ Id = Annotated[int, WithJsonSchema({"type": "integer", "format": "int64", "examp
 
 def check_text(value: str) -> str:
     """Refuse what PostgreSQL's text and UTF-8 cannot hold."""
-    if _UNSTORABLE.search(value):
+    if UNSTORABLE.search(value):
         raise ValueError("must not contain NUL or lone surrogates")
     return value
 

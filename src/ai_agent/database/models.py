@@ -1,5 +1,6 @@
 """The tables: three of this service, and better-auth's sessions, which it only reads."""
 
+import re
 from datetime import datetime
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 Role = Literal["user", "assistant", "tool"]
+
+# What PostgreSQL's text and UTF-8 cannot hold: NUL, and half a surrogate pair.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",

@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+from ai_agent.database.models import UNSTORABLE
+
 # It matches an escaped backslash, and the two escapes of one character, as a whole. The group is an unstorable escape.
 _ESCAPE = re.compile(r"(?ai)\\(?:ud[89ab][\da-f]{2}\\ud[c-f][\da-f]{2}|(ud[89a-f][\da-f]{2}|u0000)|.)")
 
@@ -12,7 +13,7 @@ def clean[Json](value: Json) -> Json:
     """The value with U+FFFD for each character that PostgreSQL or UTF-8 cannot hold; texts may come in pieces."""
     cleaned: Any = value
     if isinstance(value, str):
-        cleaned = _UNSTORABLE.sub("\ufffd", value)
+        cleaned = UNSTORABLE.sub("\ufffd", value)
     elif isinstance(value, dict):
         cleaned = {clean(key): clean(field) for key, field in value.items()}
     elif isinstance(value, list):
