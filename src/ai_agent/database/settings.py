@@ -1,7 +1,7 @@
 """The server settings that a connection begins with: all on the server itself, fewer where a pooler refuses some."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 # Columns without a time zone hold UTC, and JSON made by the server prints UTC. Nearly all poolers pass this on.
@@ -71,12 +71,7 @@ def make_levels(asked: dict[str, str], seconds: float) -> list[Level]:
     first = {name: value for name, value in asked.items() if name not in later}
     # Without these the connection would have no name or, at Neon, reach another server.
     kept = {name: value for name, value in asked.items() if name in ("application_name", "options")}
-    target = (
-        [_PATH_HOLDS.format(path=_literal(re.sub(r",\s+", ",", asked["search_path"])))]
-        if "search_path" in asked
-        else []
-    )
-    target += [_ROLE_HOLDS.format(role=_literal(asked["role"]))] if "role" in asked else []
+    target = list(_target_holds(asked))
     options = {name: value for name, value in kept.items() if name == "options"}
     levels = [
         Level(True, _DIRECT | time_outs | first | _ALWAYS, settle),
@@ -85,6 +80,13 @@ def make_levels(asked: dict[str, str], seconds: float) -> list[Level]:
         Level(False, options, _ask([_UTC_HOLDS, *target])),
     ]
     return levels if asked.keys() - kept.keys() else [levels[0], *levels[2:]]
+
+
+def _target_holds(asked: dict[str, str]) -> Iterator[str]:
+    if "search_path" in asked:
+        yield _PATH_HOLDS.format(path=_literal(re.sub(r",\s+", ",", asked["search_path"])))
+    if "role" in asked:
+        yield _ROLE_HOLDS.format(role=_literal(asked["role"]))
 
 
 def _ask(conditions: list[str]) -> str:
