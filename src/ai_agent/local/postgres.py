@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from ai_agent.local.programs import TrialError, find_launcher, find_postgres, major_version, open_to
+from ai_agent.local.programs import DamagedData, TrialError, find_launcher, find_postgres, major_version, open_to
 from ai_agent.local.signals import pause
 
 if sys.platform != "win32":
@@ -61,7 +61,7 @@ def _read_password(directory: Path) -> str:
     try:
         return (directory / "password").read_text()
     except (OSError, UnicodeError) as error:
-        raise TrialError(f"the data in {directory} is damaged: {error} (delete it to begin anew)") from error
+        raise DamagedData(directory, error) from error
 
 
 def free_port(wanted: int = 0) -> int:

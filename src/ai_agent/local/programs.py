@@ -27,6 +27,11 @@ class TrialError(Exception):
     """Why the trial cannot run, in one sentence that names the remedy."""
 
 
+class DamagedData(TrialError):
+    def __init__(self, directory: Path, reason: object) -> None:
+        super().__init__(f"the data in {directory} is damaged: {reason} (delete it to begin anew)")
+
+
 def find_postgres() -> Path:
     """Return the folder of PostgreSQL's programs: POSTGRES_BIN, else the wheel's, Debian's newest, or that on PATH."""
     for folder in _postgres_folders():

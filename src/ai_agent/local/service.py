@@ -16,7 +16,7 @@ from ai_agent.config import load_settings
 from ai_agent.errors import ConfigurationError
 from ai_agent.local import page
 from ai_agent.local.database import hand_over, sign_in_demo_user
-from ai_agent.local.programs import TrialError
+from ai_agent.local.programs import DamagedData, TrialError
 from ai_agent.main import create_app
 from ai_agent.migrate import upgrade
 from ai_agent.server import OPTIONS
@@ -42,8 +42,7 @@ def _run(listener: socket.socket) -> int:
     try:
         url = os.environ["DATABASE_URL"] = asyncio.run(hand_over(superuser_url, directory / "database-url"))
     except asyncpg.PostgresError as error:
-        reason = str(error).partition("\n")[0]
-        raise TrialError(f"the data in {directory} is damaged: {reason} (delete it to begin anew)") from error
+        raise DamagedData(directory, str(error).partition("\n")[0]) from error
     _migrate()
     token = asyncio.run(sign_in_demo_user(url))
     return _serve(
