@@ -108,8 +108,12 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
+def type_name(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
 def _name(error: BaseException) -> str:
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    name = type_name(error)
     # The first line of the server's text names only its tables and constraints, unless a value is wrong.
     if isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.DataError):
         return f"{name}: {error.args[0]}"

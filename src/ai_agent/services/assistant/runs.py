@@ -137,7 +137,7 @@ def _cause(error: Exception | None) -> str:
         return str(error.args[0]) if error.args else ""
     names: list[str] = []
     for cause in logs.chain(error.__cause__):
-        names.append(f"{type(cause).__module__}.{type(cause).__qualname__}")
+        names.append(logs.type_name(cause))
         if not names[-1].startswith("agents."):  # The SDK wraps what a tool raises in an error of its own.
             break
     return " from ".join(names)
